@@ -1,0 +1,53 @@
+"""What a policy means for one request: the rule that matched, and what its flow needs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..policy.schema import Policy, Rule
+from ..vocabulary import Api, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One request's rule, fallback chain and settings. ``choices`` is the request's ``n``."""
+
+    api: Api
+    requested: Target
+    rule: Rule
+    chain: tuple[Target, ...] = ()
+    shadow: bool = False
+    on_error: Literal["pass", "refuse"] = "pass"
+    choices: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        policy: Policy,
+        *,
+        api: Api,
+        model: str,
+        stream: bool,
+        metadata: Mapping[str, Any],
+        choices: int = 1,
+    ) -> Plan | None:
+        """The plan for a request, or ``None`` where no rule matches: then it passes untouched."""
+        rule = policy.rule_for(model=model, api=api, stream=stream, metadata=metadata)
+        if rule is None:
+            return None
+        return cls(
+            api=api,
+            requested=Target(name=model, model=model),
+            rule=rule,
+            chain=policy.chain(rule),
+            shadow=policy.shadows(rule),
+            on_error=policy.detector.on_error,
+            choices=choices,
+        )
+
+    @property
+    def can_change(self) -> bool:
+        """Whether this plan could ever give the caller something else than the first response."""
+        return not self.shadow and bool(self.chain or "error" in self.rule.actions)
