@@ -48,8 +48,8 @@ def triggers(plan: Plan, verdict: Verdict | None) -> bool:
 def remaining(plan: Plan, tried: Sequence[Target], elapsed: float) -> tuple[Target, ...]:
     """Targets that may still be tried, in order; ``elapsed`` seconds since the request began.
 
-    No target is tried twice, the requested model counts as tried, and the rule's limits on
-    attempts and seconds hold.
+    ``tried`` starts with the requested target. No target is tried twice, one that was passed over
+    is not come back to, and the rule's limits on attempts and seconds hold.
     """
     retry = plan.rule.retry
     if retry is None or not plan.chain:
@@ -58,8 +58,8 @@ def remaining(plan: Plan, tried: Sequence[Target], elapsed: float) -> tuple[Targ
         return ()
     if retry.seconds is not None and elapsed >= retry.seconds:
         return ()
-    past = max((plan.chain.index(t) for t in tried if t in plan.chain), default=-1)
-    return tuple(t for t in plan.chain[past + 1 :] if t not in tried and t != plan.requested)
+    past = max((plan.chain.index(t) for t in tried[1:] if t in plan.chain), default=-1)
+    return tuple(t for t in plan.chain[past + 1 :] if t not in tried)
 
 
 def decide(

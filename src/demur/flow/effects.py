@@ -44,7 +44,7 @@ class CallModel:
 
 @dataclass(frozen=True, slots=True)
 class OpenStream:
-    """Like ``CallModel``, for a stream. The answer's ``stream`` is a handle only drivers open up."""
+    """Like ``CallModel``, for a stream. The answer's ``stream`` is a handle for drivers only."""
 
     target: Target
     attempt: int
@@ -69,7 +69,7 @@ class Classify:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Hand these chunks of ``stream`` to the consumer. From the first one on it is the served one."""
+    """Hand these chunks of ``stream`` to the consumer; from the first on it is the served one."""
 
     stream: Any
     chunks: tuple[Chunk, ...]
@@ -143,5 +143,5 @@ class Failed:
 Answer = Usable | Called | Opened | Arrived | Ended | Waited | Judged | Failed | None
 
 
-class ConsumerLeft(BaseException):  # noqa: N818 - an event told to a flow, never an error to a user
+class ConsumerLeft(BaseException):
     """Thrown into a stream flow when its consumer stops before the end."""

@@ -48,6 +48,11 @@ class Plan:
         )
 
     @property
-    def can_change(self) -> bool:
-        """Whether this plan could ever give the caller something else than the first response."""
-        return not self.shadow and bool(self.chain or "error" in self.rule.actions)
+    def acts(self) -> bool:
+        """Whether the rule, enforced, could keep the first response from the caller."""
+        return bool(self.chain) or "error" in self.rule.actions
+
+    @property
+    def enforced(self) -> bool:
+        """Whether the rule acts and is not in shadow mode."""
+        return self.acts and not self.shadow

@@ -1,0 +1,210 @@
+"""The driver for asynchronous code: ``blocking`` with ``await`` in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
+from functools import partial
+from time import perf_counter
+from typing import Any, Protocol
+
+import anyio.to_thread
+
+from ..detection import Detector
+from ..flow.completion import Served
+from ..flow.effects import (
+    Answer,
+    Called,
+    CallModel,
+    Classify,
+    CloseStream,
+    ConsumerLeft,
+    Effect,
+    Emit,
+    FindUsable,
+    Judged,
+    NextChunk,
+    Opened,
+    OpenStream,
+    Release,
+    Usable,
+)
+from ..vocabulary import Chunk, Completion, Evidence, Outcome, Target, Verdict
+from .answers import arrival, failed, timed
+from .timed import NOT_YET, NotYet
+
+
+class Port(Protocol):
+    """One request's way to its models. Exceptions it raises become ``Failed`` answers."""
+
+    async def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]: ...
+
+    async def call(self, target: Target, attempt: int, timeout: float | None) -> Completion: ...
+
+    async def open(self, target: Target, attempt: int, timeout: float | None) -> Any: ...
+
+    async def read(self, stream: Any) -> Chunk | None:
+        """The next chunk, ``None`` at the end."""
+        ...
+
+    async def close(self, stream: Any) -> None: ...
+
+    def emit(self, record: Outcome) -> None: ...
+
+
+async def run_completion(
+    flow: Generator[Effect, Answer, Served], port: Port, detector: Detector
+) -> Served:
+    """Run a ``completion_flow`` to its end."""
+    effects = _Effects(port, detector)
+    step: Callable[[], Effect] = partial(next, flow)
+    while True:
+        try:
+            effect = step()
+        except StopIteration as done:
+            served: Served = done.value
+            return served
+        step = await effects.after(flow, effect)
+
+
+class AwaitingStream:
+    """Runs a ``stream_flow`` as far as its consumer wants to read.
+
+    ``served`` is the handle of the stream that was released, ``outcome`` the record so far.
+    """
+
+    def __init__(
+        self, flow: Generator[Effect, Answer, Outcome], port: Port, detector: Detector
+    ) -> None:
+        self._flow = flow
+        self._port = port
+        self._effects = _Effects(port, detector)
+        self._step: Callable[[], Effect] | None = partial(next, flow)
+        self._running = False
+        self._started = False
+        self.served: Any = None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return self._effects.outcome
+
+    async def advance(self) -> tuple[Chunk, ...] | None:
+        """Run until chunks are released, or to the end (``None``). Raises what the flow raises."""
+        if self._step is None:
+            return None
+        step, self._step = self._step, None
+        self._running = self._started = True
+        try:
+            while True:
+                effect = step()
+                if isinstance(effect, Release):
+                    self.served = effect.stream
+                    self._step = partial(next, self._flow)
+                    return effect.chunks
+                step = await self._effects.after(self._flow, effect)
+        except StopIteration:
+            return None
+        finally:
+            self._running = False
+
+    async def close(self) -> None:
+        """The consumer wants no more: cut what is open and record it. Safe to call again."""
+        if self._running:
+            # Another task is reading: cutting its stream makes the flow end there.
+            if self.served is not None:
+                await self._port.close(self.served)
+            return
+        if self._step is None:
+            return
+        if not self._started:
+            self._step = None
+            self._flow.close()
+            return
+        self._step = partial(self._flow.throw, ConsumerLeft())
+        with suppress(ConsumerLeft):
+            await self.advance()
+
+
+class _Effects:
+    """Performs effects and keeps what must live between them."""
+
+    def __init__(self, port: Port, detector: Detector) -> None:
+        self._port = port
+        self._detector = detector
+        self._reads: dict[int, asyncio.Task[Chunk | None]] = {}
+        self.outcome: Outcome | None = None
+
+    async def after(
+        self, flow: Generator[Effect, Answer, Any], effect: Effect
+    ) -> Callable[[], Effect]:
+        """Perform ``effect``; returns the step that tells the flow what came of it."""
+        start = perf_counter()
+        try:
+            answer = timed(await self._do(effect), perf_counter() - start)
+        except Exception as error:  # noqa: BLE001 - the fail-open edge: flows decide about it
+            return partial(flow.send, failed(effect, error, perf_counter() - start))
+        except BaseException as error:  # noqa: BLE001 - the flow cleans up, then raises it again
+            return partial(flow.throw, error)
+        return partial(flow.send, answer)
+
+    async def _do(self, effect: Effect) -> Answer:
+        match effect:
+            case FindUsable(targets):
+                return Usable(await self._port.usable(targets))
+            case CallModel(target, attempt, timeout):
+                return Called(await self._port.call(target, attempt, timeout))
+            case OpenStream(target, attempt, timeout):
+                return Opened(await self._port.open(target, attempt, timeout))
+            case NextChunk(stream, timeout):
+                return arrival(await self._read(stream, timeout))
+            case Classify(evidence, final):
+                return Judged(await self._classify(evidence, final))
+            case CloseStream(stream):
+                await self._close(stream)
+            case Emit(record):
+                self.outcome = record
+                self._port.emit(record)
+        return None
+
+    async def _classify(self, evidence: Evidence, final: bool) -> Verdict:
+        classify = partial(self._detector.classify, evidence, final=final)
+        if not self._detector.blocking:
+            return classify()
+        return await anyio.to_thread.run_sync(classify, abandon_on_cancel=True)
+
+    async def _read(self, stream: Any, timeout: float | None) -> Chunk | NotYet | None:
+        read = self._reads.pop(id(stream), None)
+        if read is None:
+            if timeout is None or not _in_asyncio():
+                return await self._port.read(stream)
+            read = asyncio.ensure_future(_awaited(self._port.read(stream)))
+        try:
+            done, _ = await asyncio.wait({read}, timeout=timeout)
+        finally:
+            self._reads[id(stream)] = read
+        if not done:
+            return NOT_YET
+        return self._reads.pop(id(stream)).result()
+
+    async def _close(self, stream: Any) -> None:
+        read = self._reads.pop(id(stream), None)
+        if read is not None:
+            read.cancel()
+            await asyncio.wait({read})
+            if not read.cancelled():
+                read.exception()
+        await self._port.close(stream)
+
+
+async def _awaited(read: Awaitable[Chunk | None]) -> Chunk | None:
+    return await read
+
+
+def _in_asyncio() -> bool:
+    """Only asyncio lets a read outlive the wait for it; elsewhere the time cap does not hold."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

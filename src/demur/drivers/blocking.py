@@ -1,0 +1,179 @@
+"""The driver for blocking code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from functools import partial
+from time import perf_counter
+from typing import Any, Protocol
+
+from ..detection import Detector
+from ..flow.completion import Served
+from ..flow.effects import (
+    Answer,
+    Called,
+    CallModel,
+    Classify,
+    CloseStream,
+    ConsumerLeft,
+    Effect,
+    Emit,
+    FindUsable,
+    Judged,
+    NextChunk,
+    Opened,
+    OpenStream,
+    Release,
+    Usable,
+)
+from ..vocabulary import Chunk, Completion, Outcome, Target
+from .answers import arrival, failed, timed
+from .timed import TimedReader
+
+
+class Port(Protocol):
+    """One request's way to its models. Exceptions it raises become ``Failed`` answers."""
+
+    def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]: ...
+
+    def call(self, target: Target, attempt: int, timeout: float | None) -> Completion: ...
+
+    def open(self, target: Target, attempt: int, timeout: float | None) -> Any: ...
+
+    def read(self, stream: Any) -> Chunk | None:
+        """The next chunk, ``None`` at the end."""
+        ...
+
+    def close(self, stream: Any) -> None:
+        """Close a stream, also one that another thread is reading."""
+        ...
+
+    def emit(self, record: Outcome) -> None: ...
+
+
+def run_completion(
+    flow: Generator[Effect, Answer, Served], port: Port, detector: Detector
+) -> Served:
+    """Run a ``completion_flow`` to its end."""
+    effects = _Effects(port, detector)
+    step: Callable[[], Effect] = partial(next, flow)
+    while True:
+        try:
+            effect = step()
+        except StopIteration as done:
+            served: Served = done.value
+            return served
+        step = effects.after(flow, effect)
+
+
+class BlockingStream:
+    """Runs a ``stream_flow`` as far as its consumer wants to read.
+
+    ``served`` is the handle of the stream that was released, ``outcome`` the record so far.
+    """
+
+    def __init__(
+        self, flow: Generator[Effect, Answer, Outcome], port: Port, detector: Detector
+    ) -> None:
+        self._flow = flow
+        self._port = port
+        self._effects = _Effects(port, detector)
+        self._step: Callable[[], Effect] | None = partial(next, flow)
+        self._running = False
+        self._started = False
+        self.served: Any = None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return self._effects.outcome
+
+    def advance(self) -> tuple[Chunk, ...] | None:
+        """Run until chunks are released, or to the end (``None``). Raises what the flow raises."""
+        if self._step is None:
+            return None
+        step, self._step = self._step, None
+        self._running = self._started = True
+        try:
+            while True:
+                effect = step()
+                if isinstance(effect, Release):
+                    self.served = effect.stream
+                    self._step = partial(next, self._flow)
+                    return effect.chunks
+                step = self._effects.after(self._flow, effect)
+        except StopIteration:
+            return None
+        finally:
+            self._running = False
+
+    def close(self) -> None:
+        """The consumer wants no more: cut what is open and record it. Safe to call again."""
+        if self._running:
+            # Another thread is reading: cutting its stream makes the flow end there.
+            if self.served is not None:
+                self._port.close(self.served)
+            return
+        if self._step is None:
+            return
+        if not self._started:
+            self._step = None
+            self._flow.close()
+            return
+        self._step = partial(self._flow.throw, ConsumerLeft())
+        with suppress(ConsumerLeft):
+            self.advance()
+
+
+class _Effects:
+    """Performs effects and keeps what must live between them."""
+
+    def __init__(self, port: Port, detector: Detector) -> None:
+        self._port = port
+        self._detector = detector
+        self._readers: dict[int, TimedReader] = {}
+        self.outcome: Outcome | None = None
+
+    def after(self, flow: Generator[Effect, Answer, Any], effect: Effect) -> Callable[[], Effect]:
+        """Perform ``effect``; returns the step that tells the flow what came of it."""
+        start = perf_counter()
+        try:
+            answer = timed(self._do(effect), perf_counter() - start)
+        except Exception as error:  # noqa: BLE001 - the fail-open edge: flows decide about it
+            return partial(flow.send, failed(effect, error, perf_counter() - start))
+        except BaseException as error:  # noqa: BLE001 - the flow cleans up, then raises it again
+            return partial(flow.throw, error)
+        return partial(flow.send, answer)
+
+    def _do(self, effect: Effect) -> Answer:
+        match effect:
+            case FindUsable(targets):
+                return Usable(self._port.usable(targets))
+            case CallModel(target, attempt, timeout):
+                return Called(self._port.call(target, attempt, timeout))
+            case OpenStream(target, attempt, timeout):
+                return Opened(self._port.open(target, attempt, timeout))
+            case NextChunk(stream, timeout):
+                return arrival(self._reader(stream).read(timeout))
+            case Classify(evidence, final):
+                return Judged(self._detector.classify(evidence, final=final))
+            case CloseStream(stream):
+                self._close(stream)
+            case Emit(record):
+                self.outcome = record
+                self._port.emit(record)
+        return None
+
+    def _reader(self, stream: Any) -> TimedReader:
+        reader = self._readers.get(id(stream))
+        if reader is None:
+            reader = self._readers[id(stream)] = TimedReader(partial(self._port.read, stream))
+        return reader
+
+    def _close(self, stream: Any) -> None:
+        reader = self._readers.pop(id(stream), None)
+        try:
+            self._port.close(stream)
+        finally:
+            if reader is not None:
+                reader.stop()

@@ -1,0 +1,165 @@
+"""What a stream has said so far, choice by choice, in bounded memory.
+
+Reasoning inside ``<think>…</think>`` is left out as it arrives, however the tags are cut up. Of a
+long answer the beginning and the end are kept, which is what detectors look at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..vocabulary import Chunk, Delta, Evidence, Signal, Usage, Verdict
+
+KEPT_CHARS = 8192
+"""Characters kept at each end of a choice's text."""
+
+STEP_CHARS = 8
+"""Prefixes are judged at multiples of this many visible characters, wherever chunks end."""
+
+_OPEN, _CLOSE = "<think>", "</think>"
+
+
+class ThinkFilter:
+    """Drops a reasoning block at the beginning of a text that arrives in pieces."""
+
+    def __init__(self) -> None:
+        self._pending = ""
+        self._inside = False
+        self._begun = False
+
+    def feed(self, text: str) -> str:
+        """The visible part of what has become certain."""
+        self._pending += text
+        if not self._begun and not self._inside:
+            start = self._pending.lstrip()
+            if _OPEN.startswith(start[: len(_OPEN)]) and len(start) < len(_OPEN):
+                return ""
+            self._inside = start.startswith(_OPEN)
+            self._begun = not self._inside
+        if self._inside:
+            _, closed, after = self._pending.partition(_CLOSE)
+            if not closed:
+                self._pending = self._pending[-len(_CLOSE) :]
+                return ""
+            self._inside, self._pending = False, after.lstrip()
+            return self.feed("") if self._pending else ""
+        visible, self._pending = self._pending, ""
+        return visible
+
+    def finish(self) -> str:
+        """What was withheld because it might have become a tag."""
+        visible = "" if self._inside else self._pending
+        self._pending = ""
+        return visible
+
+
+@dataclass(slots=True)
+class ChoiceSoFar:
+    """One choice of a stream."""
+
+    verdict: Verdict | None = None
+    finished: bool = False
+    non_text: bool = False
+    reasoning: bool = False
+    signals: tuple[Signal, ...] = ()
+    refusal: str = ""
+    judged_chars: int = 0
+    _head: str = ""
+    _tail: str = ""
+    _dropped: bool = False
+    _filter: ThinkFilter = field(default_factory=ThinkFilter)
+
+    def absorb(self, delta: Delta) -> None:
+        self._append(self._filter.feed(delta.text))
+        if len(self.refusal) < KEPT_CHARS:
+            self.refusal += delta.refusal
+        self.signals += tuple(s for s in delta.signals if s not in self.signals)
+        self.non_text = self.non_text or delta.non_text
+        self.reasoning = self.reasoning or delta.reasoning
+        if delta.finished and not self.finished:
+            self.finished = True
+            self._append(self._filter.finish())
+
+    def _append(self, text: str) -> None:
+        room = KEPT_CHARS - len(self._head)
+        self._head += text[:room]
+        self._tail += text[room:]
+        if len(self._tail) > 2 * KEPT_CHARS:
+            self._tail = self._tail[-KEPT_CHARS:]
+            self._dropped = True
+
+    @property
+    def chars(self) -> int:
+        """Visible characters kept so far, the refusal field's included."""
+        return len(self._head) + len(self._tail) + len(self.refusal)
+
+    def evidence(self) -> Evidence:
+        """All that is known of the choice."""
+        gap = "\n" if self._dropped else ""
+        return Evidence(
+            text=self._head + gap + self._tail,
+            refusal=self.refusal,
+            signals=self.signals,
+            non_text=self.non_text,
+        )
+
+    def prefix(self, chars: int) -> Evidence:
+        """The choice's first ``chars`` visible characters, cut back to a whole word."""
+        text = _whole_words(self._head, chars)
+        return Evidence(
+            text=text,
+            refusal=_whole_words(self.refusal, max(0, chars - len(self._head))),
+            signals=self.signals,
+            non_text=self.non_text,
+        )
+
+    def due(self, cap: int) -> range:
+        """Prefix lengths not judged yet, up to ``cap``."""
+        first = self.judged_chars + STEP_CHARS
+        return range(first, min(self.chars, cap) + 1, STEP_CHARS)
+
+
+@dataclass(slots=True)
+class Gathering:
+    """All choices of a stream; ``expected`` is how many the request asked for."""
+
+    expected: int = 1
+    choices: dict[int, ChoiceSoFar] = field(default_factory=dict)
+    model: str | None = None
+    usage: Usage | None = None
+    opaque: bool = False
+
+    def note(self, chunk: Chunk) -> None:
+        self.opaque = self.opaque or chunk.opaque
+        self.model = self.model or chunk.model
+        self.usage = chunk.usage or self.usage
+
+    def absorb(self, delta: Delta) -> ChoiceSoFar:
+        choice = self.choices.setdefault(delta.index, ChoiceSoFar())
+        choice.absorb(delta)
+        return choice
+
+    def evidence(self) -> tuple[Evidence, ...]:
+        return tuple(choice.evidence() for choice in self.choices.values())
+
+    @property
+    def visible(self) -> bool:
+        return any(choice.chars for choice in self.choices.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether every choice asked for has finished."""
+        done = [c for c in self.choices.values() if c.finished]
+        return len(done) >= max(self.expected, len(self.choices))
+
+
+def _whole_words(text: str, chars: int) -> str:
+    if len(text) <= chars:
+        cut = text
+    else:
+        cut = text[:chars]
+        if text[chars].isspace():
+            return cut
+    # Scripts without spaces have no word to cut back to.
+    space = max(cut.rfind(" "), cut.rfind("\n"))
+    return cut[:space] if space > len(cut) - 24 and space > 0 else cut

@@ -1,0 +1,120 @@
+"""When is enough of a stream held?
+
+A ``Watch`` reads along. It asks for a verdict whenever the visible text of a choice passes a
+multiple of ``STEP_CHARS``, always on the same prefixes of the same text, so how the text was cut
+into chunks cannot change what it finds. It is decided once one choice is surely delivered, once
+all are surely refused, once something arrives that only a delivering stream holds (a tool call),
+or at a cap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from ..vocabulary import Chunk, Verdict
+from .decision import overall
+from .effects import Answer, Effect
+from .gathering import ChoiceSoFar, Gathering
+from .journal import Journal
+from .judging import judge, judge_one
+
+
+class Watch:
+    """Follows one stream until it can be released or must be replaced.
+
+    ``decided`` says that the wait is over; ``verdict`` is then what it found, ``None`` where the
+    stream is to be released unjudged.
+    """
+
+    def __init__(self, journal: Journal, *, decided: bool = False) -> None:
+        self._journal = journal
+        self._settings = journal.plan.rule.stream
+        self.gathering = Gathering(journal.plan.choices)
+        self.decided = decided
+        self.final = False
+        self.verdict: Verdict | None = None
+        self._visible_seconds = 0.0
+
+    def read(self, chunk: Chunk) -> None:
+        """Take in a chunk without judging it."""
+        self.gathering.note(chunk)
+        for delta in chunk.deltas:
+            self.gathering.absorb(delta)
+
+    def see(self, chunk: Chunk) -> Generator[Effect, Answer, None]:
+        """Take in a chunk and, while undecided, judge what it brought."""
+        self.gathering.note(chunk)
+        for delta in chunk.deltas:
+            choice = self.gathering.absorb(delta)
+            if self.decided:
+                continue
+            if delta.reasoning and self._settings.hold_back.reasoning == "release":
+                self._decide(None)
+                continue
+            yield from self._judge_choice(choice, urgent=bool(delta.signals or delta.non_text))
+            self._weigh()
+            if not self.decided and self.gathering.complete:
+                yield from self.conclude()
+        if chunk.opaque and not self.decided:
+            self._decide(None)
+        if not self.decided and self._capped():
+            yield from self.cap()
+
+    def conclude(self) -> Generator[Effect, Answer, None]:
+        """Judge the whole: the stream has said all it will."""
+        self.final = True
+        self._decide((yield from judge(self._journal, self.gathering.evidence())))
+
+    def cap(self) -> Generator[Effect, Answer, None]:
+        """A cap was reached while unsure."""
+        if self._settings.at_cap == "release":
+            self._decide(None)
+            return
+        cap = self._settings.hold_back.chars
+        held = [choice.prefix(cap) for choice in self.gathering.choices.values()]
+        self._decide((yield from judge(self._journal, held)))
+
+    def wait_left(self) -> float | None:
+        """Seconds until the time cap; ``None`` while nothing visible is held, or without a cap."""
+        seconds = self._settings.hold_back.seconds
+        if seconds is None or not self.gathering.visible:
+            return None
+        return max(0.0, seconds - self._visible_seconds)
+
+    def waited(self, seconds: float) -> None:
+        if self.gathering.visible:
+            self._visible_seconds += seconds
+
+    def _judge_choice(
+        self, choice: ChoiceSoFar, *, urgent: bool
+    ) -> Generator[Effect, Answer, None]:
+        if choice.verdict is not None and choice.verdict.label != "uncertain":
+            return
+        for chars in choice.due(self._settings.hold_back.chars):
+            choice.judged_chars = chars
+            evidence = choice.prefix(chars)
+            choice.verdict = yield from judge_one(self._journal, evidence, final=False)
+            if choice.verdict.label != "uncertain":
+                return
+        if choice.finished:
+            choice.verdict = yield from judge_one(self._journal, choice.evidence(), final=True)
+        elif urgent:
+            choice.verdict = yield from judge_one(self._journal, choice.evidence(), final=False)
+
+    def _weigh(self) -> None:
+        verdicts = [c.verdict for c in self.gathering.choices.values() if c.verdict is not None]
+        sure = [v for v in verdicts if v.label != "uncertain"]
+        if any(v.label == "normal" for v in sure) or len(sure) >= max(
+            self.gathering.expected, len(self.gathering.choices)
+        ):
+            self._decide(overall(sure))
+
+    def _capped(self) -> bool:
+        cap = self._settings.hold_back.chars
+        choices = self.gathering.choices.values()
+        waiting = [c for c in choices if c.verdict is None or c.verdict.label == "uncertain"]
+        return bool(waiting) and all(c.chars >= cap for c in waiting)
+
+    def _decide(self, verdict: Verdict | None) -> None:
+        self.decided = True
+        self.verdict = verdict

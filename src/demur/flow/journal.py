@@ -1,0 +1,98 @@
+"""The running account of one request: its attempts, its seconds, and the outcome they add up to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from ..vocabulary import (
+    Attempt,
+    AttemptOutcome,
+    Completion,
+    Ending,
+    Outcome,
+    Target,
+    Usage,
+    Verdict,
+)
+from .plan import Plan
+
+
+@dataclass(slots=True)
+class Journal:
+    """What one flow has seen so far. Seconds are those that answers brought."""
+
+    plan: Plan
+    stream: bool = False
+    elapsed: float = 0.0
+    detection: float = 0.0
+    held: float | None = None
+    own: float = 0.0
+    would: Ending | None = None
+    tried: list[Target] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+
+    def spend(self, seconds: float) -> float:
+        self.elapsed += seconds
+        return seconds
+
+    def add(
+        self,
+        target: Target,
+        outcome: AttemptOutcome,
+        seconds: float,
+        *,
+        verdict: Verdict | None = None,
+        completion: Completion | None = None,
+        error: BaseException | None = None,
+    ) -> int:
+        """Record an attempt; returns its index."""
+        self.attempts.append(
+            Attempt(
+                target=target.name,
+                model=target.model,
+                outcome=outcome,
+                verdict=verdict,
+                served_model=completion.model if completion else None,
+                usage=completion.usage if completion else None,
+                seconds=seconds,
+                error=type(error).__name__ if error is not None else None,
+            )
+        )
+        return len(self.attempts) - 1
+
+    def amend(
+        self,
+        index: int,
+        *,
+        verdict: Verdict | None,
+        model: str | None,
+        usage: Usage | None,
+        error: BaseException | None = None,
+    ) -> None:
+        """Complete a stream's attempt with what only its further course told."""
+        before = self.attempts[index]
+        self.attempts[index] = replace(
+            before,
+            verdict=verdict,
+            served_model=model or before.served_model,
+            usage=usage or before.usage,
+            error=before.error if error is None else type(error).__name__,
+        )
+
+    def outcome(self, ending: Ending, served: int | None, *, finished: bool = True) -> Outcome:
+        """The record of the request. ``own`` seconds are what the served attempt itself took."""
+        return Outcome(
+            api=self.plan.api,
+            requested_model=self.plan.requested.model,
+            ending=ending,
+            attempts=tuple(self.attempts),
+            served=served,
+            rule=self.plan.rule.name,
+            shadow=self.plan.shadow,
+            would=self.would,
+            stream=self.stream,
+            added_seconds=max(0.0, self.elapsed - self.own),
+            detection_seconds=self.detection,
+            held_seconds=self.held,
+            finished=finished,
+        )

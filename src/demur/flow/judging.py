@@ -1,0 +1,59 @@
+"""Asking for verdicts: the part of a flow that completions and streams share."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+from ..vocabulary import Evidence, Target, Verdict
+from .decision import Decision, decide, overall, remaining, triggers, unjudged
+from .effects import Answer, Classify, Effect, Failed, FindUsable, Judged, Usable
+from .journal import Journal
+
+Steps = Generator[Effect, Answer, None]
+
+
+def judge(
+    journal: Journal, choices: Sequence[Evidence], *, final: bool = True
+) -> Generator[Effect, Answer, Verdict | None]:
+    """The verdict on a response with these choices; ``None`` where there is nothing to judge."""
+    verdicts: list[Verdict] = []
+    for evidence in choices:
+        verdict = yield from judge_one(journal, evidence, final=final)
+        verdicts.append(verdict)
+    return overall(verdicts)
+
+
+def judge_one(
+    journal: Journal, evidence: Evidence, *, final: bool
+) -> Generator[Effect, Answer, Verdict]:
+    answer = yield Classify(evidence, final)
+    if isinstance(answer, Failed):
+        journal.detection += journal.spend(answer.seconds)
+        return unjudged(journal.plan, type(answer.error).__name__)
+    assert isinstance(answer, Judged)
+    journal.detection += journal.spend(answer.seconds)
+    return answer.verdict
+
+
+def next_step(
+    journal: Journal, verdict: Verdict | None, *, failed: bool = False
+) -> Generator[Effect, Answer, Decision]:
+    """Decide about the attempt just made, asking which targets are usable only if it matters."""
+    plan = journal.plan
+    usable: tuple[Target, ...] = ()
+    if failed or triggers(plan, verdict):
+        usable = remaining(plan, journal.tried, journal.elapsed)
+        if usable and not plan.shadow:
+            answer = yield FindUsable(usable)
+            assert isinstance(answer, Usable)
+            journal.spend(answer.seconds)
+            usable = answer.targets
+    return decide(plan, verdict, usable, failed=failed)
+
+
+def time_left(journal: Journal) -> float | None:
+    """Seconds a fallback may still take; ``None`` for the first attempt and where none is set."""
+    retry = journal.plan.rule.retry
+    if not journal.tried or retry is None or retry.seconds is None:
+        return None
+    return max(0.0, retry.seconds - journal.elapsed)
