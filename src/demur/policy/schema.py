@@ -9,26 +9,40 @@ import fnmatch
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    Strict,
+    model_validator,
+)
+from typing_extensions import Self
 
 from ..vocabulary import Api, Target
+from .constraints import distinct, env_name, http_url, patch_keys, rule_actions, unique_names
 
 Action = Literal["tag", "log", "retry", "error"]
 TriggerLabel = Literal["refusal", "partial"]
 Stage = Literal["signals", "embedded", "transformer"]
 Exhausted = Literal["first", "last", "error"]
-Name = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Seconds = Annotated[float, Strict(), Field(gt=0.0, le=86_400.0)]
+Count = Annotated[int, Strict()]
+Flag = Annotated[bool, Strict()]
 
 
 class Section(BaseModel):
     """Base of every part of a policy: frozen, and strict about keys it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Thresholds(Section):
-    refusal: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
-        None, description="Score at or above which a response is a refusal. Default: the model's own."
+    refusal: Annotated[float, Strict(), Field(ge=0.0, le=1.0)] | None = Field(
+        default=None,
+        description="Score at or above which a response is a refusal. Default: the model's own.",
     )
 
 
@@ -36,23 +50,25 @@ class TransformerSettings(Section):
     """An optional second opinion: any Hugging Face sequence classifier."""
 
     model: Name = Field(
-        "ProtectAI/distilroberta-base-rejection-v1", description="Hub id or folder."
+        default="ProtectAI/distilroberta-base-rejection-v1", description="Hub id or folder."
     )
-    revision: str | None = Field(None, description="Hub revision to pin.")
+    revision: str | None = Field(default=None, description="Hub revision to pin.")
     backend: Literal["torch"] = "torch"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
 
 class DetectorSettings(Section):
-    stages: tuple[Stage, ...] = Field(
-        ("signals", "embedded"), min_length=1, description="Cheapest first; stops when sure."
+    stages: Annotated[tuple[Stage, ...], AfterValidator(distinct)] = Field(
+        default=("signals", "embedded"),
+        min_length=1,
+        description="Cheapest first; stops when sure.",
     )
     thresholds: Thresholds = Thresholds()
     on_error: Literal["pass", "refuse"] = Field(
-        "pass", description="What a response counts as when no detector can answer."
+        default="pass", description="What a response counts as when no detector can answer."
     )
-    seconds: Annotated[float, Field(gt=0.0)] = Field(
-        2.0, description="Longest wait for one verdict of a stage that may block."
+    seconds: Seconds = Field(
+        default=2.0, description="Longest wait for one verdict of a stage that may block."
     )
     transformer: TransformerSettings | None = None
 
@@ -60,18 +76,29 @@ class DetectorSettings(Section):
 class TargetSettings(Section):
     """A fallback that lives elsewhere than the wrapped client."""
 
-    model: Name
-    base_url: Name | None = None
-    api_key_env: Name | None = Field(None, description="Environment variable that holds the key.")
+    model: Name = Field(description="The model as it is called there.")
+    base_url: Annotated[Name, AfterValidator(http_url)] | None = Field(
+        default=None,
+        description="Where its API is. Default: where the wrapped client or gateway is.",
+    )
+    api_key_env: Annotated[Name, AfterValidator(env_name)] | None = Field(
+        default=None, description="Environment variable that holds the key; never the key itself."
+    )
 
 
 class Match(Section):
     """All that is given must hold. Globs are case-sensitive; a list means any of them."""
 
-    model: Name | tuple[Name, ...] | None = None
-    api: Api | tuple[Api, ...] | None = None
-    stream: bool | None = None
-    metadata: Mapping[str, str] = Field(default_factory=dict)
+    model: Name | tuple[Name, ...] | None = Field(
+        default=None, description="As the caller asks for it."
+    )
+    api: Api | tuple[Api, ...] | None = Field(
+        default=None, description="The API the caller speaks."
+    )
+    stream: Flag | None = Field(default=None, description="Only streams, or only whole responses.")
+    metadata: Mapping[str, str] = Field(
+        default_factory=dict, description="Keys the request's metadata must have, and their values."
+    )
 
     def accepts(self, *, model: str, api: Api, stream: bool, metadata: Mapping[str, Any]) -> bool:
         if self.model is not None and not any(
@@ -91,10 +118,15 @@ class Match(Section):
 class Patch(BaseModel):
     """A fallback as a change to the original request: ``{model: third, temperature: 0.2}``."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
     __pydantic_extra__: dict[str, JsonValue]
 
     model: Name
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> Self:
+        patch_keys(self.__pydantic_extra__)
+        return self
 
 
 class Retry(Section):
@@ -102,41 +134,56 @@ class Retry(Section):
         min_length=1, description="In order: a model, the name of a target, or a patch."
     )
     exhausted: Exhausted = Field(
-        "first", description="What the caller gets when every fallback refused or failed."
+        default="first", description="What the caller gets when every fallback refused or failed."
     )
-    attempts: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="Most calls for one request, the first included."
+    attempts: Annotated[Count, Field(ge=2)] | None = Field(
+        default=None, description="Most calls for one request, the first included."
     )
-    seconds: Annotated[float, Field(gt=0.0)] | None = Field(
-        30.0, description="No fallback is started later than this after the request began."
+    seconds: Seconds | None = Field(
+        default=30.0, description="No fallback is started later than this after the request began."
     )
 
 
 class HoldBack(Section):
-    chars: Annotated[int, Field(ge=1)] = Field(160, description="Most visible characters held.")
-    seconds: Annotated[float, Field(gt=0.0)] | None = Field(
-        1.5, description="Longest hold after the first visible text arrived."
+    chars: Annotated[Count, Field(ge=1)] = Field(
+        default=160, description="Most visible characters held."
+    )
+    seconds: Seconds | None = Field(
+        default=1.5, description="Longest hold after the first visible text arrived."
     )
     reasoning: Literal["hold", "release"] = Field(
-        "hold", description="release: a stream that starts with reasoning is passed at once."
+        default="hold",
+        description="release: a stream that starts with reasoning is passed at once.",
     )
 
 
 class StreamSettings(Section):
     hold_back: HoldBack = HoldBack()
     at_cap: Literal["release", "judge"] = Field(
-        "release", description="At a cap and still unsure: release, or judge what is held as final."
+        default="release",
+        description="At a cap and still unsure: release, or judge what is held as final.",
     )
 
 
 class Rule(Section):
-    name: Name
-    match: Match = Match()
-    on: tuple[TriggerLabel, ...] = Field(("refusal",), min_length=1)
-    actions: tuple[Action, ...] = ("tag", "log")
-    retry: Retry | None = None
+    name: Name = Field(description="What records and headers call the rule.")
+    match: Match = Field(default=Match(), description="Default: every request.")
+    on: Annotated[tuple[TriggerLabel, ...], AfterValidator(distinct)] = Field(
+        default=("refusal",), min_length=1, description="The labels that trigger the actions."
+    )
+    actions: Annotated[tuple[Action, ...], AfterValidator(distinct)] = Field(
+        default=("tag", "log"), description="An empty list exempts what the rule matches."
+    )
+    retry: Retry | None = Field(default=None, description="What the action retry does.")
     stream: StreamSettings = StreamSettings()
-    mode: Literal["enforce", "shadow"] | None = Field(None, description="Default: the policy's.")
+    mode: Literal["enforce", "shadow"] | None = Field(
+        default=None, description="Default: the policy's."
+    )
+
+    @model_validator(mode="after")
+    def _check_actions(self) -> Self:
+        rule_actions(self.actions, retries=self.retry is not None)
+        return self
 
 
 class Audit(Section):
@@ -145,12 +192,16 @@ class Audit(Section):
 
 
 class Policy(Section):
-    version: Literal[1] = 1
-    mode: Literal["enforce", "shadow"] = "enforce"
+    version: Literal[1] = Field(default=1, description="The version of this format.")
+    mode: Literal["enforce", "shadow"] = Field(
+        default="enforce", description="shadow: decide and record, change nothing."
+    )
     detector: DetectorSettings = DetectorSettings()
-    targets: Mapping[str, TargetSettings] = Field(default_factory=dict)
-    rules: tuple[Rule, ...] = Field(
-        (Rule(name="default"),), min_length=1, description="First match wins."
+    targets: Mapping[Name, TargetSettings] = Field(
+        default_factory=dict, description="Fallbacks that live elsewhere, by the name rules use."
+    )
+    rules: Annotated[tuple[Rule, ...], AfterValidator(unique_names)] = Field(
+        default=(Rule(name="default"),), min_length=1, description="First match wins."
     )
     audit: Audit | None = None
 

@@ -1,0 +1,99 @@
+"""What a policy may not say, beyond the types of its fields.
+
+Each check raises pydantic's own error with a message made for the reader of a policy. No message
+holds a value that could be a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic_core import PydanticCustomError
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_KEY_PREFIX = re.compile(r"(sk|pk|rk|gsk|hf|xai|r8|nvapi|pplx|ghp|AIza|AKIA)[-_A-Za-z0-9]{16,}")
+_ELSEWHERE = ("base_url", "api_base", "api_key", "api_key_env")
+_FIXED = ("stream", "stream_options", "n", "messages", "input")
+
+Items = TypeVar("Items", bound=Sequence[Hashable])
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+def distinct(items: Items) -> Items:
+    twice = [item for i, item in enumerate(items) if item in items[:i]]
+    if twice:
+        raise _error(f"lists {twice[0]!r} twice; remove one")
+    return items
+
+
+NamedItems = TypeVar("NamedItems", bound=Sequence[_Named])
+
+
+def unique_names(rules: NamedItems) -> NamedItems:
+    seen: dict[str, int] = {}
+    for index, rule in enumerate(rules):
+        if rule.name in seen:
+            first = seen[rule.name]
+            raise _error(
+                f"rules[{first}] and rules[{index}] are both named {rule.name[:60]!r}; "
+                "records could not tell them apart, so rename one"
+            )
+        seen[rule.name] = index
+    return rules
+
+
+def env_name(value: str) -> str:
+    mixed = len(value) >= 24 and all(re.search(p, value) for p in ("[a-z]", "[A-Z]", "[0-9]"))
+    if not _ENV_NAME.fullmatch(value) or _KEY_PREFIX.fullmatch(value) or mixed:
+        raise _error(
+            "is not the name of an environment variable (a key itself must not stand in a "
+            "policy); put the key into a variable and write its name, such as LOCAL_API_KEY"
+        )
+    return value
+
+
+def http_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        complete = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        complete = False
+    if not complete:
+        shown = "what stands here" if "@" in value else repr(value[:60])
+        raise _error(f"{shown} is not an http or https URL; write it like http://127.0.0.1:8000/v1")
+    if parts.username or parts.password:
+        raise _error("must not hold a user name or password; leave them out and use api_key_env")
+    return value
+
+
+def patch_keys(extra: Mapping[str, Any]) -> None:
+    for key in _ELSEWHERE:
+        if key in extra:
+            raise _error(
+                f"{key} is no request field; define the model under targets, with its "
+                "base_url and api_key_env, and name that target here"
+            )
+    for key in _FIXED:
+        if key in extra:
+            raise _error(f"a fallback cannot change {key}: it answers the caller's own request")
+
+
+def rule_actions(actions: Sequence[str], *, retries: bool) -> None:
+    if "retry" in actions and "error" in actions:
+        raise _error(
+            "actions holds both retry and error; leave out error and say under retry: "
+            "exhausted: error"
+        )
+    if "retry" in actions and not retries:
+        raise _error("the action retry needs a section retry: with fallbacks: [other-model]")
+
+
+def _error(message: str) -> PydanticCustomError:
+    return PydanticCustomError("policy", message)

@@ -1,0 +1,125 @@
+"""Legal, but suspicious: what a policy says that can hardly be meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import get_args
+from urllib.parse import urlsplit
+
+from ..vocabulary import Api, Target
+from .globs import covers, is_literal
+from .problem import Path, Problem
+from .schema import Match, Policy, Rule, as_tuple
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def lint(policy: Policy) -> list[Problem]:
+    """Warnings, in the order of the policy. A clean policy has none."""
+    found = [*_detector(policy), *_targets(policy)]
+    for index, rule in enumerate(policy.rules):
+        found.extend(_reachable(policy, index))
+        found.extend(_retry(policy, rule, ("rules", index)))
+        if rule.match.stream is False and "stream" in rule.model_fields_set:
+            message = "has no effect: the rule matches only requests that are not streamed"
+            found.append(_warning(("rules", index, "stream"), message))
+    return found
+
+
+def _detector(policy: Policy) -> Iterator[Problem]:
+    detector = policy.detector
+    if detector.transformer is not None and "transformer" not in detector.stages:
+        message = "has no effect: add transformer to stages"
+        yield _warning(("detector", "transformer"), message)
+    threshold = detector.thresholds.refusal
+    if threshold in (0.0, 1.0):
+        effect = "hardly any response is" if threshold else "every response is"
+        message = f"with this threshold {effect} a refusal"
+        yield _warning(("detector", "thresholds", "refusal"), message)
+
+
+def _targets(policy: Policy) -> Iterator[Problem]:
+    used = {target.name for rule in policy.rules for target in policy.chain(rule)}
+    for name, target in policy.targets.items():
+        if name not in used:
+            close = difflib.get_close_matches(name, used, n=1)
+            hint = f"; a rule falls back to {close[0]!r}, is that meant?" if close else ""
+            yield _warning(("targets", name), f"no rule falls back to this target{hint}")
+        url = urlsplit(target.base_url or "")
+        if target.api_key_env and url.scheme == "http" and url.hostname not in _LOOPBACK:
+            message = "the key would travel unencrypted; use https"
+            yield _warning(("targets", name, "base_url"), message)
+
+
+def _reachable(policy: Policy, index: int) -> Iterator[Problem]:
+    match = policy.rules[index].match
+    for before, earlier in enumerate(policy.rules[:index]):
+        if _catches(earlier.match, match):
+            yield _warning(
+                ("rules", index),
+                f"can never match: rules[{before}] ({earlier.name}) matches all that it would; "
+                "put this rule first, or narrow the other",
+            )
+            return
+
+
+def _retry(policy: Policy, rule: Rule, where: Path) -> Iterator[Problem]:
+    if rule.retry is None:
+        return
+    if "retry" not in rule.actions:
+        yield _warning((*where, "retry"), "has no effect: add retry to actions")
+        return
+    chain, limit = policy.chain(rule), rule.retry.attempts
+    for index, target in enumerate(chain):
+        place = (*where, "retry", "fallbacks", index)
+        if target in chain[:index]:
+            yield _warning(place, f"{target.name!r} is in the chain already; it is tried once")
+        elif _is_primary(target, rule.match):
+            yield _warning(place, f"{target.name!r} is the model that has just refused")
+    if limit is not None and limit <= len(chain):
+        left = ", ".join(target.name for target in chain[limit - 1 :])
+        yield _warning(
+            (*where, "retry", "attempts"),
+            f"{limit} attempts, the first call included, never reach {left}",
+        )
+    elif limit is not None and limit > len(chain) + 1:
+        possible = len(chain) + 1
+        message = f"there are only {possible} attempts to make: no target is tried twice"
+        yield _warning((*where, "retry", "attempts"), message)
+
+
+def _is_primary(target: Target, match: Match) -> bool:
+    """Whether a fallback is the same call as one the rule matches by its exact name."""
+    names = () if match.model is None else as_tuple(match.model)
+    same = any(is_literal(name) and name == target.model for name in names)
+    return same and target.base_url is None and not target.patch
+
+
+def _catches(wide: Match, narrow: Match) -> bool:
+    """Whether ``wide`` surely accepts every request that ``narrow`` accepts."""
+    return (
+        _catches_model(wide, narrow)
+        and set(_apis(wide)) >= set(_apis(narrow))
+        and wide.stream in (None, narrow.stream)
+        and all(
+            key in narrow.metadata and covers(glob, narrow.metadata[key])
+            for key, glob in wide.metadata.items()
+        )
+    )
+
+
+def _catches_model(wide: Match, narrow: Match) -> bool:
+    if wide.model is None:
+        return True
+    globs = as_tuple(wide.model)
+    needed = ("*",) if narrow.model is None else as_tuple(narrow.model)
+    return all(any(covers(glob, name) for glob in globs) for name in needed)
+
+
+def _apis(match: Match) -> tuple[Api, ...]:
+    return get_args(Api) if match.api is None else as_tuple(match.api)
+
+
+def _warning(path: Path, message: str) -> Problem:
+    return Problem("policy", path, message)
