@@ -69,7 +69,10 @@ class Classify:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Hand these chunks of ``stream`` to the consumer; from the first on it is the served one."""
+    """Hand these chunks of ``stream`` to the consumer.
+
+    The first ``Release`` says which stream is served; it may come before any chunk has arrived.
+    """
 
     stream: Any
     chunks: tuple[Chunk, ...]

@@ -208,9 +208,8 @@ class _Run:
         self.served, self.ending = head, ending
         self._settle_times(head)
         yield Emit(self.journal.outcome(ending, head.index, finished=False))
-        if head.chunks:
-            yield Release(head.stream, tuple(head.chunks))
-            head.chunks.clear()
+        yield Release(head.stream, tuple(head.chunks))
+        head.chunks.clear()
         if head.error is not None:
             raise head.error
         while not head.ended:

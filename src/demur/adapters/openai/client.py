@@ -1,0 +1,161 @@
+"""Clients whose ``request`` goes through a flow.
+
+A wrapped client is an instance of a subclass of the caller's own class that overrides the one
+method through which every HTTP call of the SDK passes, and those that make copies of the client.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Any, TypeVar, cast
+
+import openai
+
+from ...attachment import EXTENSION, Source, attach
+from ...drivers import awaiting, blocking
+from ...errors import UnsupportedClientError
+from ...flow.completion import completion_flow
+from ...flow.plan import Plan
+from ...flow.stream import stream_flow
+from ...wire import shape_for
+from .exchange import Exchange, OpenedStream, Wiring, plain_class
+from .ports import AwaitingPort, BlockingPort
+from .replay import async_replay, replay
+from .requests import read_request
+
+ClientT = TypeVar("ClientT")
+
+_WIRING = "_demur_wiring"
+_log = logging.getLogger("demur")
+
+
+def wrapped_copy(client: ClientT, wiring: Wiring) -> ClientT:
+    """A client like ``client`` that shares its connections and carries ``wiring``."""
+    if not isinstance(client, openai.OpenAI | openai.AsyncOpenAI):
+        raise UnsupportedClientError(
+            f"demur.wrap takes an OpenAI or AsyncOpenAI client or a subclass, "
+            f"not {type(client).__module__}.{type(client).__qualname__}"
+        )
+    plain = plain_class(type(client))
+    wrapped: Any = object.__new__(_wrapped_class(plain))
+    # Cached resources hold on to the client they were made by, and would bypass this one.
+    kept = {
+        name: value
+        for name, value in vars(client).items()
+        if not isinstance(getattr(plain, name, None), functools.cached_property)
+    }
+    vars(wrapped).update(kept)
+    vars(wrapped)[_WIRING] = wiring
+    return cast(ClientT, wrapped)
+
+
+@functools.cache
+def _wrapped_class(plain: Any) -> type:
+    make_request = _awaiting if issubclass(plain, openai.AsyncOpenAI) else _blocking
+
+    @functools.wraps(plain.copy)
+    def copy(self: Any, *args: Any, **kwargs: Any) -> Any:
+        made = plain.copy(self, *args, **kwargs)
+        vars(made)[_WIRING] = vars(self).get(_WIRING)
+        return made
+
+    namespace = {
+        "__doc__": plain.__doc__,
+        "__module__": plain.__module__,
+        "__qualname__": plain.__qualname__,
+        "_demur_plain": plain,
+        "request": make_request(plain),
+        "copy": copy,
+        "with_options": copy,
+    }
+    return type(plain.__name__, (plain,), namespace)
+
+
+def _blocking(plain: Any) -> Any:
+    @functools.wraps(plain.request)
+    def request(
+        self: Any, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None
+    ) -> Any:
+        exchange = _exchange(self, cast_to, options, stream, stream_cls)
+        if exchange is None:
+            return plain.request(self, cast_to, options, stream=stream, stream_cls=stream_cls)
+        port, detector = BlockingPort(exchange), exchange.wiring.detector
+        if not stream:
+            served = blocking.run_completion(completion_flow(exchange.plan), port, detector)
+            result = exchange.parsed(served.completion.native)
+            return _tagged(exchange, result, lambda: served.outcome)
+        run = blocking.BlockingStream(stream_flow(exchange.plan), port, detector)
+        held = run.advance() or ()
+        opened: OpenedStream = run.served
+        opened.http.stream = replay(opened.source, run, held)
+        return _tagged_stream(exchange, opened, lambda: run.outcome)
+
+    return request
+
+
+def _awaiting(plain: Any) -> Any:
+    @functools.wraps(plain.request)
+    async def request(
+        self: Any, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None
+    ) -> Any:
+        exchange = _exchange(self, cast_to, options, stream, stream_cls)
+        if exchange is None:
+            return await plain.request(self, cast_to, options, stream=stream, stream_cls=stream_cls)
+        port, detector = AwaitingPort(exchange), exchange.wiring.detector
+        if not stream:
+            served = await awaiting.run_completion(completion_flow(exchange.plan), port, detector)
+            result = exchange.parsed(served.completion.native)
+            return _tagged(exchange, result, lambda: served.outcome)
+        run = awaiting.AwaitingStream(stream_flow(exchange.plan), port, detector)
+        held = await run.advance() or ()
+        opened: OpenedStream = run.served
+        opened.http.stream = async_replay(opened.source, run, held)
+        return _tagged_stream(exchange, opened, lambda: run.outcome)
+
+    return request
+
+
+def _exchange(
+    client: Any, cast_to: Any, options: Any, stream: bool, stream_cls: Any
+) -> Exchange | None:
+    """The request as one to be judged; ``None`` where it is to pass untouched."""
+    wiring: Wiring | None = vars(client).get(_WIRING)
+    if wiring is None:
+        return None
+    try:
+        request = read_request(options)
+        if request is None:
+            return None
+        plan = Plan.of(
+            wiring.policy,
+            api=request.api,
+            model=request.model,
+            stream=stream,
+            metadata=request.metadata,
+            choices=request.choices,
+        )
+    except Exception as error:  # noqa: BLE001 - the fail-open edge
+        _log.warning("demur: request not judged, reading it failed with %s", type(error).__name__)
+        return None
+    if plan is None:
+        return None
+    return Exchange(
+        wiring, plan, shape_for(request.api), client, cast_to, options, stream, stream_cls
+    )
+
+
+def _tagged(exchange: Exchange, result: Any, source: Source) -> Any:
+    if "tag" in exchange.plan.rule.actions:
+        attach(result, source)
+        http = getattr(result, "http_response", None)
+        if http is not None:
+            http.extensions[EXTENSION] = source
+    return result
+
+
+def _tagged_stream(exchange: Exchange, opened: OpenedStream, source: Source) -> Any:
+    if "tag" in exchange.plan.rule.actions:
+        attach(opened.result, source)
+        opened.http.extensions[EXTENSION] = source
+    return opened.result

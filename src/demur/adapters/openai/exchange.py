@@ -1,0 +1,132 @@
+"""One judged request: what its ports need to call the SDK and to read what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+from openai._legacy_response import LegacyAPIResponse
+from openai._models import FinalRequestOptions
+from openai._response import BaseAPIResponse
+
+from ...detection import Detector
+from ...flow.plan import Plan
+from ...policy.schema import Policy
+from ...vocabulary import Outcome, Target
+from ...wire import Shape
+from .reading import ByteReader
+from .requests import for_fallback, wants_raw
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What a wrapped client carries. ``clients`` are those of targets that live elsewhere."""
+
+    policy: Policy
+    detector: Detector
+    sink: Callable[[Outcome], None]
+    clients: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request on its way through a flow. ``client`` is the wrapped one, called as if plain."""
+
+    wiring: Wiring
+    plan: Plan
+    shape: Shape
+    client: Any
+    cast_to: Any
+    options: FinalRequestOptions
+    stream: bool
+    stream_cls: Any
+
+    def send(self, target: Target, attempt: int, timeout: float | None) -> Any:
+        """Call the SDK; gives what its ``request`` gives, awaitable if the client is."""
+        if attempt == 0:
+            return self._request(self.client, self._judgeable(self.options))
+        other = self.wiring.clients.get(target.name)
+        options = for_fallback(self.options, target, timeout, elsewhere=other is not None)
+        client = other or _unpinned(self.client)
+        return self._request(client, self._judgeable(options))
+
+    def emit(self, record: Outcome) -> None:
+        if record.finished and "log" in self.plan.rule.actions:
+            self.wiring.sink(record)
+
+    def parsed(self, result: Any) -> Any:
+        """The accepted response as the caller asked for it, its ``post_parser`` applied."""
+        if self._parses_here:
+            request_id = getattr(result, "_request_id", None)
+            result = self.options.post_parser(result)  # type: ignore[operator]
+            if isinstance(result, openai.BaseModel):
+                result._request_id = request_id
+        return result
+
+    @property
+    def _parses_here(self) -> bool:
+        return callable(self.options.post_parser) and not wants_raw(self.options)
+
+    def _judgeable(self, options: FinalRequestOptions) -> FinalRequestOptions:
+        # A `post_parser` may raise on a refusal, so it has to wait for the verdict.
+        if not self._parses_here:
+            return options
+        return options.model_copy(update={"post_parser": openai.NotGiven()})
+
+    def _request(self, client: Any, options: FinalRequestOptions) -> Any:
+        return plain_class(type(client)).request(
+            client, self.cast_to, options, stream=self.stream, stream_cls=self.stream_cls
+        )
+
+
+@dataclass(slots=True, eq=False)
+class OpenedStream:
+    """A streamed response being read. ``source`` is the byte stream the SDK would have read."""
+
+    result: Any
+    http: Any
+    source: Any
+    parts: Any
+    reader: ByteReader
+    reading: bool = False
+    rested: bool = False
+
+    @classmethod
+    def of(cls, result: Any, shape: Shape, parts: Callable[[Any], Any]) -> OpenedStream:
+        http = http_of(result)
+        source = http.stream
+        reader = ByteReader(shape, http.headers)
+        return cls(result, http, source, parts(source), reader)
+
+    def rest(self) -> Any:
+        """What is left to say once the bytes are over: a chunk once, then ``None``."""
+        if self.rested:
+            return None
+        self.rested = True
+        return self.reader.rest()
+
+
+def http_of(result: Any) -> Any:
+    """The HTTP response behind what ``request`` returned; ``None`` behind a parsed one."""
+    if isinstance(result, BaseAPIResponse | LegacyAPIResponse):
+        return result.http_response
+    if isinstance(result, openai.Stream | openai.AsyncStream):
+        return result.response
+    is_http = all(hasattr(result, name) for name in ("extensions", "stream", "status_code"))
+    return result if is_http else None
+
+
+def plain_class(cls: type) -> Any:
+    """The class whose ``request`` demur does not override."""
+    return getattr(cls, "_demur_plain", cls)
+
+
+def _unpinned(client: Any) -> Any:
+    """The client, free to call another model: an Azure client may be bound to one deployment."""
+    url = str(client.base_url)
+    base, pinned, _ = url.partition("/deployments/")
+    if not pinned:
+        return client
+    return plain_class(type(client)).copy(client, base_url=base)

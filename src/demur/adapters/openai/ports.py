@@ -1,0 +1,125 @@
+"""How drivers reach the SDK: one port for blocking clients, one for asynchronous ones."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import Any
+
+from ...vocabulary import Chunk, Completion, Outcome, Target
+from .exchange import Exchange, OpenedStream, http_of
+from .reading import read_parsed, read_raw
+from .replay import Whole, async_replay, replay
+
+
+class BlockingPort:
+    """Calls a blocking client."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        return targets
+
+    def call(self, target: Target, attempt: int, timeout: float | None) -> Completion:
+        shape = self._exchange.shape
+        result = self._exchange.send(target, attempt, timeout)
+        http = http_of(result)
+        if http is None:
+            return read_parsed(shape, result)
+        if http.is_stream_consumed:
+            return read_raw(shape, result, http)
+        whole = Whole()
+        try:
+            for part in http.stream:
+                whole.add(part)
+        except Exception as error:  # noqa: BLE001 - raised again where the caller reads
+            whole.error = error
+        http.stream.close()
+        http.stream = replay(http.stream, whole, ())
+        return Completion((), result) if whole.error else read_raw(shape, result, http, whole.raw)
+
+    def open(self, target: Target, attempt: int, timeout: float | None) -> OpenedStream:
+        result = self._exchange.send(target, attempt, timeout)
+        return OpenedStream.of(result, self._exchange.shape, iter)
+
+    def read(self, stream: OpenedStream) -> Chunk | None:
+        stream.reading = True
+        try:
+            raw = next(stream.parts, None)
+        finally:
+            stream.reading = False
+        chunk: Chunk | None = stream.rest() if raw is None else stream.reader.read(raw)
+        return chunk
+
+    def close(self, stream: OpenedStream) -> None:
+        if stream.reading:
+            _wake_reader(stream.http)
+        if stream.http.stream is stream.source:
+            stream.http.close()
+        else:
+            stream.source.close()
+
+    def emit(self, record: Outcome) -> None:
+        self._exchange.emit(record)
+
+
+class AwaitingPort:
+    """Calls an asynchronous client."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        return targets
+
+    async def call(self, target: Target, attempt: int, timeout: float | None) -> Completion:
+        shape = self._exchange.shape
+        result = await self._exchange.send(target, attempt, timeout)
+        http = http_of(result)
+        if http is None:
+            return read_parsed(shape, result)
+        if http.is_stream_consumed:
+            return read_raw(shape, result, http)
+        whole = Whole()
+        try:
+            async for part in http.stream:
+                whole.add(part)
+        except Exception as error:  # noqa: BLE001 - raised again where the caller reads
+            whole.error = error
+        await http.stream.aclose()
+        http.stream = async_replay(http.stream, whole.awaiting(), ())
+        return Completion((), result) if whole.error else read_raw(shape, result, http, whole.raw)
+
+    async def open(self, target: Target, attempt: int, timeout: float | None) -> OpenedStream:
+        result = await self._exchange.send(target, attempt, timeout)
+        return OpenedStream.of(result, self._exchange.shape, aiter)
+
+    async def read(self, stream: OpenedStream) -> Chunk | None:
+        raw = await anext(stream.parts, None)
+        chunk: Chunk | None = stream.rest() if raw is None else stream.reader.read(raw)
+        return chunk
+
+    async def close(self, stream: OpenedStream) -> None:
+        if stream.http.stream is stream.source:
+            await stream.http.aclose()
+        else:
+            await stream.source.aclose()
+
+    def emit(self, record: Outcome) -> None:
+        self._exchange.emit(record)
+
+
+def _wake_reader(http: Any) -> None:
+    """Make another thread's read of this response return.
+
+    The kernel keeps a socket open under a thread that is reading it, so closing alone would reach
+    the server only once that read ends. An HTTP/2 connection is shared and has to be left alone.
+    """
+    network = http.extensions.get("network_stream")
+    if network is None or http.http_version == "HTTP/2":
+        return
+    connection = network.get_extra_info("socket")
+    if connection is not None:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)

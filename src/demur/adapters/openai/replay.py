@@ -1,0 +1,135 @@
+"""A byte stream put in the place of a response's own: what was held, then the rest.
+
+httpx and httpx2 insist that a response's stream is of their own base class, and the SDK may use
+either, so the classes here are made for the family of the stream they replace.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from functools import cache
+from typing import Any, Protocol
+
+from ...vocabulary import Chunk
+
+
+class BlockingSource(Protocol):
+    def advance(self) -> tuple[Chunk, ...] | None: ...
+
+    def close(self) -> None: ...
+
+
+class AwaitingSource(Protocol):
+    async def advance(self) -> tuple[Chunk, ...] | None: ...
+
+    async def close(self) -> None: ...
+
+
+class _Replay:
+    """Chunks already released, then what the source releases.
+
+    Iterating again goes on where the last iteration stopped: openai 3.x drains a stream so.
+    """
+
+    def __init__(self, source: BlockingSource, held: tuple[Chunk, ...]) -> None:
+        self._source = source
+        self._ready = deque(held)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        while not self._ready:
+            released = self._source.advance()
+            if released is None:
+                raise StopIteration
+            self._ready.extend(released)
+        raw: bytes = self._ready.popleft().native
+        return raw
+
+    def close(self) -> None:
+        self._ready.clear()
+        self._source.close()
+
+
+class _AsyncReplay:
+    """``_Replay`` for asynchronous responses."""
+
+    def __init__(self, source: AwaitingSource, held: tuple[Chunk, ...]) -> None:
+        self._source = source
+        self._ready = deque(held)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._ready:
+            released = await self._source.advance()
+            if released is None:
+                raise StopAsyncIteration
+            self._ready.extend(released)
+        raw: bytes = self._ready.popleft().native
+        return raw
+
+    async def aclose(self) -> None:
+        self._ready.clear()
+        await self._source.close()
+
+
+class Whole:
+    """A body read to its end before it was handed over, with the error that ended it, if any."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._given = False
+        self.error: Exception | None = None
+
+    def add(self, part: bytes) -> None:
+        self._parts.append(part)
+
+    @property
+    def raw(self) -> bytes:
+        return b"".join(self._parts)
+
+    def advance(self) -> tuple[Chunk, ...] | None:
+        if not self._given:
+            self._given = True
+            return tuple(Chunk(part) for part in self._parts)
+        if self.error is not None:
+            raise self.error
+        return None
+
+    def close(self) -> None:
+        self._given = True
+
+    def awaiting(self) -> AwaitingSource:
+        return _Awaited(self)
+
+
+class _Awaited:
+    """A source that never waits, for an asynchronous response."""
+
+    def __init__(self, source: BlockingSource) -> None:
+        self._source = source
+
+    async def advance(self) -> tuple[Chunk, ...] | None:
+        return self._source.advance()
+
+    async def close(self) -> None:
+        self._source.close()
+
+
+def replay(original: Any, source: BlockingSource, held: tuple[Chunk, ...]) -> Any:
+    """A stream of ``original``'s family that gives ``held`` and then what ``source`` releases."""
+    return _in_family(_Replay, type(original), "SyncByteStream")(source, held)
+
+
+def async_replay(original: Any, source: AwaitingSource, held: tuple[Chunk, ...]) -> Any:
+    return _in_family(_AsyncReplay, type(original), "AsyncByteStream")(source, held)
+
+
+@cache
+def _in_family(replay_class: Any, stream_class: Any, base_name: str) -> Any:
+    base = next(c for c in stream_class.__mro__ if c.__name__ == base_name)
+    return type(replay_class.__name__.lstrip("_"), (replay_class, base), {})

@@ -1,0 +1,93 @@
+"""``wrap``: an OpenAI client that notices refusals, from a policy or a list of fallbacks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any, TypeVar
+
+import openai
+
+from ...detection import Detector
+from ...detection.building import build_detector
+from ...detection.guarded import Guarded
+from ...errors import PolicyError
+from ...policy import Policy, load_policy
+from ...policy.schema import Retry, Rule
+from ...sinks import sinks_for
+from .client import wrapped_copy
+from .exchange import Wiring, plain_class
+
+ClientT = TypeVar("ClientT")
+
+
+def wrap(
+    client: ClientT,
+    *,
+    policy: Policy | str | PathLike[str] | Mapping[str, Any] | None = None,
+    fallbacks: Sequence[str | Mapping[str, Any]] | None = None,
+    detector: Detector | None = None,
+    targets: Mapping[str, Any] | None = None,
+) -> ClientT:
+    """``demur.wrap``, where openai is known to be installed."""
+    chosen = _policy(policy, fallbacks)
+    settings = chosen.detector
+    wiring = Wiring(
+        policy=chosen,
+        detector=Guarded(detector, settings.seconds) if detector else build_detector(settings),
+        sink=sinks_for(chosen),
+        clients={**_elsewhere(client, chosen), **(targets or {})},
+    )
+    _check_targets(client, wiring.clients)
+    return wrapped_copy(client, wiring)
+
+
+def _policy(
+    policy: Policy | str | PathLike[str] | Mapping[str, Any] | None,
+    fallbacks: Sequence[str | Mapping[str, Any]] | None,
+) -> Policy:
+    if policy is not None and fallbacks is not None:
+        raise PolicyError(
+            "wrap() was given both policy and fallbacks; put the fallbacks into the policy's rules"
+        )
+    if isinstance(policy, Policy):
+        return policy
+    if policy is not None:
+        return load_policy(policy)
+    if fallbacks is None:
+        return Policy()
+    if isinstance(fallbacks, str) or not fallbacks:
+        raise PolicyError(f"fallbacks must be a list of models, not {fallbacks!r}")
+    retry = Retry.model_validate({"fallbacks": tuple(fallbacks)})
+    return Policy(rules=(Rule(name="fallbacks", actions=("tag", "log", "retry"), retry=retry),))
+
+
+def _elsewhere(client: Any, policy: Policy) -> dict[str, Any]:
+    """Clients for the policy's targets that name a host of their own."""
+    made: dict[str, Any] = {}
+    kind = openai.AsyncOpenAI if isinstance(client, openai.AsyncOpenAI) else openai.OpenAI
+    for name, target in policy.targets.items():
+        if target.base_url is None:
+            continue
+        # The SDK insists on some key, also where the host wants none.
+        key = "none"
+        if target.api_key_env is not None:
+            key = os.environ.get(target.api_key_env, "")
+            if not key:
+                raise PolicyError(
+                    f"targets.{name}.api_key_env: the environment variable "
+                    f"{target.api_key_env!r} is not set; set it to the key for {target.base_url}"
+                )
+        made[name] = kind(base_url=target.base_url, api_key=key)
+    return made
+
+
+def _check_targets(client: Any, clients: Mapping[str, Any]) -> None:
+    wanted = openai.AsyncOpenAI if isinstance(client, openai.AsyncOpenAI) else openai.OpenAI
+    for name, other in clients.items():
+        if not isinstance(other, wanted):
+            raise PolicyError(
+                f"targets[{name!r}] must be an instance of openai.{wanted.__name__}, like the "
+                f"wrapped client, not {plain_class(type(other)).__qualname__}"
+            )
