@@ -1,0 +1,62 @@
+"""The command ``demur``: one file a command, loaded when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+
+import click
+
+from ..errors import DemurError
+
+_COMMANDS = {
+    "classify": ("demur.cli.classify:classify", "Judge a text, or every line of a JSONL file."),
+    "demo": ("demur.cli.demo:demo", "See demur at work: no key, no network."),
+    "eval": ("demur.cli.eval:evaluate", "Measure a detector on labelled responses."),
+    "policy": ("demur.cli.policy:policy", "Check and explain policy files."),
+    "train": ("demur.cli.train:train", "Train an embedded detector."),
+}
+
+
+class _Failure(click.ClickException):
+    """A user's mistake, told on standard error without a traceback."""
+
+    exit_code = 2
+
+
+class _Commands(click.Group):
+    """Knows the names of its commands, and loads none before it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in _COMMANDS if self._module(name) is not None]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if (module := self._module(name)) is None:
+            return None
+        attribute = _COMMANDS[name][0].partition(":")[2]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except DemurError as error:
+            raise _Failure(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo(err=True)
+            return ctx.exit(130)
+
+    def _module(self, name: str) -> str | None:
+        """The command's module, where it is known and there."""
+        module = _COMMANDS.get(name, ("",))[0].partition(":")[0]
+        return module if module and importlib.util.find_spec(module) else None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="demur")
+def main() -> None:
+    """Notice when a language model refuses, and do something about it."""

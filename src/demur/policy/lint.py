@@ -71,20 +71,21 @@ def _retry(policy: Policy, rule: Rule, where: Path) -> Iterator[Problem]:
         yield _warning((*where, "retry"), "has no effect: add retry to actions")
         return
     chain, limit = policy.chain(rule), rule.retry.attempts
+    distinct = list(dict.fromkeys(chain))
     for index, target in enumerate(chain):
         place = (*where, "retry", "fallbacks", index)
         if target in chain[:index]:
             yield _warning(place, f"{target.name!r} is in the chain already; it is tried once")
         elif _is_primary(target, rule.match):
             yield _warning(place, f"{target.name!r} is the model that has just refused")
-    if limit is not None and limit <= len(chain):
-        left = ", ".join(target.name for target in chain[limit - 1 :])
+    if limit is not None and limit <= len(distinct):
+        left = ", ".join(target.name for target in distinct[limit - 1 :])
         yield _warning(
             (*where, "retry", "attempts"),
             f"{limit} attempts, the first call included, never reach {left}",
         )
-    elif limit is not None and limit > len(chain) + 1:
-        possible = len(chain) + 1
+    elif limit is not None and limit > len(distinct) + 1:
+        possible = len(distinct) + 1
         message = f"there are only {possible} attempts to make: no target is tried twice"
         yield _warning((*where, "retry", "attempts"), message)
 
