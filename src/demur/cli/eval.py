@@ -1,0 +1,196 @@
+"""``demur eval``: any detector on any labelled rows."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from ..detection import Detector
+from ..errors import DemurError, InputError
+
+if TYPE_CHECKING:
+    from ..training.measuring import Comparison, Report
+
+
+@click.command("eval")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--detector",
+    "names",
+    multiple=True,
+    help="embedded (default), keywords, a folder of 'demur train', or transformer:NAME_OR_FOLDER. "
+    "Repeat to compare.",
+)
+@click.option("--threshold", type=click.FloatRange(0, 1), help="Instead of the detector's own.")
+@click.option("--partial", is_flag=True, help="Keep partial rows, labelled as the source leans.")
+@click.option(
+    "--prefixes/--no-prefixes", default=True, show_default=True, help="Replay as streams."
+)
+@click.option("--mistakes", default=20, show_default=True, help="Hard errors listed.")
+@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page too.")
+def evaluate(
+    files: tuple[Path, ...],
+    names: tuple[str, ...],
+    threshold: float | None,
+    partial: bool,
+    prefixes: bool,
+    mistakes: int,
+    seed: int,
+    as_json: bool,
+    html: Path | None,
+) -> None:
+    """Measure detectors on FILES: JSON lines with 'response' and 'label', gzipped or not."""
+    from ..training.measuring import compare, judge, judge_prefixes, report
+    from ..training.rows import clean, read_rows
+
+    try:
+        rows = [row for path in files for row in read_rows(path)]
+        rows = rows if partial else clean(rows)
+        if not rows:
+            raise InputError(f"{files[0]}: holds only partial rows; give --partial to keep them")
+        detectors = {name: load(name, threshold) for name in names or ("embedded",)}
+        all_judged, reports = [], []
+        with _bars(quiet=as_json) as bars:
+            for name, detector in detectors.items():
+                judged = judge(name, detector, rows, _advance(bars, name))
+                early = (
+                    judge_prefixes(detector, judged, _advance(bars, f"{name}, as streams"))
+                    if prefixes and not detector.blocking
+                    else None
+                )
+                all_judged.append(judged)
+                reports.append(report(judged, early, seed=seed, most=mistakes))
+        tests = compare(all_judged)
+    except DemurError as error:
+        click.echo(f"demur eval: {error}", err=True)
+        raise SystemExit(2) from error
+    if html is not None:
+        from ..training.page import render
+
+        html.write_text(render(all_judged, reports, tests, files), encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(_plain(reports, tests), ensure_ascii=False, indent=2))
+    else:
+        show(Console(), reports, tests)
+
+
+def load(name: str, threshold: float | None) -> Detector:
+    """The detector a name on the command line means."""
+    from ..detection.embedded import EmbeddedDetector
+
+    if name == "embedded":
+        return EmbeddedDetector.load(threshold=threshold)
+    if name == "keywords":
+        from ..training.keywords import KeywordDetector
+
+        return KeywordDetector()
+    kind, _, model = name.partition(":")
+    if kind == "transformer" and model:
+        from ..detection.transformer import TransformerDetector
+
+        return TransformerDetector.load(model, threshold=threshold)
+    if Path(name, "weights.npz").is_file():
+        return EmbeddedDetector.load(name, threshold)
+    raise InputError(
+        f"--detector {name!r}: neither embedded, keywords, transformer:NAME nor a model folder"
+    )
+
+
+def show(console: Console, reports: list[Report], tests: list[Comparison]) -> None:
+    """The tables on a terminal."""
+    table = Table("", *(r.name for r in reports), title=f"{reports[0].overall.rows:,} responses")
+    for row in (
+        "loss", "accuracy", "recall", "precision", "f1", "false_positive_rate",
+    ):  # fmt: skip
+        table.add_row(row.replace("_", " "), *(_figure(r, row) for r in reports))
+    table.add_row("average precision", *(f"{r.average_precision:.4f}" for r in reports))
+    table.add_row("calibration error", *(f"{r.calibration_error:.4f}" for r in reports))
+    table.add_row("threshold", *(f"{r.threshold:.3f}" for r in reports))
+    table.add_row("ms p50 / p95", *(f"{r.latency.p50:.2f} / {r.latency.p95:.2f}" for r in reports))
+    if any(r.prefixes for r in reports):
+        table.add_row("tokens held, median / p95", *(_held(r) for r in reports))
+        table.add_row("recall kept in streams", *(_kept(r) for r in reports))
+    console.print(table)
+    for found in reports:
+        for group, members in found.groups.items():
+            if len(members) > 1:
+                console.print(_group_table(found.name, group, members))
+        if found.mistakes:
+            console.print(_mistake_table(found))
+    for test in tests:
+        console.print(
+            f"{test.first} against {test.second}: only the first right {test.only_first}, "
+            f"only the second {test.only_second}, p = {test.p_value:.2g} (McNemar, exact)"
+        )
+
+
+def _figure(found: Report, name: str) -> str:
+    value = f"{getattr(found.overall, name):.4f}"
+    interval = found.intervals.get(name)
+    return value if interval is None else f"{value} ({interval.low:.4f} to {interval.high:.4f})"
+
+
+def _held(found: Report) -> str:
+    early = found.prefixes
+    return "" if early is None else f"{early.median_tokens:.0f} / {early.p95_tokens:.0f}"
+
+
+def _kept(found: Report) -> str:
+    return "" if found.prefixes is None else f"{found.prefixes.recall_kept:.4f}"
+
+
+def _group_table(name: str, group: str, members: dict[str, Any]) -> Table:
+    table = Table(group, "rows", "refusals", "F1", "recall", "FPR", title=f"{name} by {group}")
+    for member, found in list(members.items())[:30]:
+        table.add_row(
+            member,
+            str(found.rows),
+            str(found.refusals),
+            *(f"{v:.3f}" for v in (found.f1, found.recall, found.false_positive_rate)),
+        )
+    return table
+
+
+def _mistake_table(found: Report) -> Table:
+    table = Table("id", "label", "score", "source", "language", "model", title="Hard errors")
+    for miss in found.mistakes:
+        label = "refusal" if miss.label else "normal"
+        table.add_row(miss.id, label, f"{miss.score:.3f}", miss.source, miss.lang, miss.model)
+    return table
+
+
+def _plain(reports: list[Report], tests: list[Comparison]) -> dict[str, Any]:
+    found: dict[str, Any] = _without_nan(
+        {"detectors": [asdict(r) for r in reports], "tests": [asdict(t) for t in tests]}
+    )
+    return found
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN: what is not defined is null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def _bars(*, quiet: bool) -> AbstractContextManager[Progress | None]:
+    return nullcontext(None) if quiet else Progress(console=Console(stderr=True), transient=True)
+
+
+def _advance(bars: Progress | None, name: str) -> Any:
+    if bars is None:
+        return lambda done, total: None
+    task = bars.add_task(name, total=None)
+    return lambda done, total: bars.update(task, completed=done, total=total)

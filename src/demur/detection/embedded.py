@@ -1,0 +1,167 @@
+"""The detector in the wheel: needs no download, answers in well under a millisecond."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+from ..errors import ModelError
+from ..vocabulary import Evidence, Kind, Verdict
+from .network import Network
+from .ngrams import extract
+from .text import judged
+
+STAGE = "embedded"
+MODEL = "embedded_v1"
+"""The model folder that is used where none is named."""
+
+_CHECKS = (
+    ("I'm sorry, but I can't help with that request.", True),
+    ("The capital of Australia is Canberra.", False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Scores in [0, 1]. ``refusal`` decides whole texts, the others texts that still run.
+
+    A beginning is normal below ``prefix_normal`` and a refusal from ``prefix_refusal`` on.
+    ``kind`` is the least probability with which a refusal's kind is named.
+    """
+
+    refusal: float
+    prefix_normal: float
+    prefix_refusal: float
+    kind: float
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedDetector:
+    """A small network over hashed n-grams; a pure function of the text."""
+
+    network: Network
+    thresholds: Thresholds
+    kinds: tuple[Kind, ...]
+    scale: float
+    shift: float
+    version: str
+
+    @property
+    def name(self) -> str:
+        return STAGE
+
+    @property
+    def blocking(self) -> bool:
+        return False
+
+    @classmethod
+    def load(
+        cls, path: str | Path | None = None, threshold: float | None = None
+    ) -> EmbeddedDetector:
+        """The model in ``path``, by default the one in the wheel.
+
+        ``threshold`` replaces the model's own for whole texts. Raises ``ModelError`` where the
+        folder is missing, unreadable or fails its check on two known sentences.
+        """
+        folder = Path(path) if path is not None else _models() / MODEL
+        detector = _load(folder)
+        if threshold is None:
+            return detector
+        if not 0.0 <= threshold <= 1.0:
+            raise ModelError(f"threshold {threshold} is not in [0, 1]")
+        return detector._deciding_at(threshold)
+
+    def classify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
+        """See ``Detector``. Where there is nothing to read, a whole text is normal at score 0."""
+        text = judged(evidence.text) or judged(evidence.refusal)
+        if evidence.non_text:
+            return self._verdict("normal", 0.0)
+        grams = extract(text)
+        if not grams.size:
+            return self._verdict("normal" if final else "uncertain", 0.0)
+        whole, beginning, _, *kinds = self.network.outputs(grams).tolist()
+        if final:
+            score = _probability(self.scale * whole + self.shift)
+            if score < self.thresholds.refusal:
+                return self._verdict("normal", score)
+            return self._verdict("refusal", score, self._kind(kinds))
+        score = _probability(beginning)
+        if score < self.thresholds.prefix_normal:
+            return self._verdict("normal", score)
+        if score < self.thresholds.prefix_refusal:
+            return self._verdict("uncertain", score)
+        return self._verdict("refusal", score, self._kind(kinds))
+
+    def _verdict(self, label: Any, score: float, kind: Kind | None = None) -> Verdict:
+        return Verdict(
+            label=label, score=score, stage=STAGE, threshold=self.thresholds.refusal, kind=kind
+        )
+
+    def _kind(self, logits: list[float]) -> Kind | None:
+        """The likeliest kind, where it is likely enough to be named."""
+        top = max(logits)
+        share = 1.0 / sum(math.exp(logit - top) for logit in logits)
+        return self.kinds[logits.index(top)] if share >= self.thresholds.kind else None
+
+    def _deciding_at(self, threshold: float) -> EmbeddedDetector:
+        own = self.thresholds
+        return EmbeddedDetector(
+            self.network,
+            Thresholds(
+                refusal=threshold,
+                prefix_normal=min(own.prefix_normal, threshold),
+                prefix_refusal=max(own.prefix_refusal, threshold),
+                kind=own.kind,
+            ),
+            self.kinds,
+            self.scale,
+            self.shift,
+            self.version,
+        )
+
+
+def _models() -> Path:
+    return Path(__file__).parent / "models"
+
+
+@cache
+def _load(folder: Path) -> EmbeddedDetector:
+    config = _config(folder / "config.json")
+    try:
+        detector = EmbeddedDetector(
+            network=Network.load(folder / "weights.npz"),
+            thresholds=Thresholds(**{k: float(v) for k, v in config["thresholds"].items()}),
+            kinds=tuple(config["kinds"]),
+            scale=float(config["calibration"]["scale"]),
+            shift=float(config["calibration"]["shift"]),
+            version=str(config["version"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{folder / 'config.json'}: {error!r}; not a demur model") from error
+    unknown = set(detector.kinds) - set(get_args(Kind))
+    if unknown:
+        raise ModelError(f"{folder / 'config.json'}: unknown kinds {sorted(unknown)}")
+    for sentence, refuses in _CHECKS:
+        if (detector.classify(Evidence(text=sentence)).label == "refusal") is not refuses:
+            raise ModelError(f"{folder}: the model misjudges {sentence!r}; retrain or replace it")
+    return detector
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such file; name a folder written by 'demur train'") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{path}: not a demur model's configuration")
+    return config
+
+
+def _probability(logit: float) -> float:
+    return 1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, logit))))

@@ -1,0 +1,132 @@
+"""The embedded network's forward pass, in numpy alone.
+
+Hashed n-gram embeddings are summed at the word they end at, a causal convolution reads five words
+at a time, each sentence keeps the strongest answer of every filter, sentences see the one before,
+and a small head reads the strongest, the attended, the first and the last sentence. Pooling by
+maximum makes the score independent of length. ``training.network`` is the same thing in torch;
+a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ModelError
+from .ngrams import NGrams
+
+Floats = NDArray[np.float32]
+
+WIDTH = 5
+"""Words the convolution sees at a time."""
+PLACES = 8
+"""Sentences with a learned place of their own; later ones share the last."""
+SLOT_BITS = 19
+_KEY_SHIFT = np.uint64(32)
+DENSE = (
+    "conv.weight", "conv.bias", "sentence.weight", "sentence.bias", "place.weight",
+    "attention.weight", "hidden.weight", "hidden.bias", "head.weight", "head.bias",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Frozen weights. ``keys`` are the upper halves of the known features' hashes."""
+
+    keys: NDArray[np.uint32]
+    table: NDArray[np.int8]
+    scale: Floats
+    slots: NDArray[np.int32]
+    dense: Mapping[str, Floats]
+
+    @classmethod
+    def load(cls, path: Path) -> Network:
+        """Read ``weights.npz``; raises ``ModelError`` where it is missing or not a model."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls.build({name: arrays[name] for name in arrays.files})
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise ModelError(f"{path}: cannot be read as model weights: {error}") from error
+
+    @classmethod
+    def build(cls, arrays: Mapping[str, NDArray[Any]]) -> Network:
+        keys = arrays["keys"].astype(np.uint32)
+        table = arrays["table"].astype(np.int8)
+        dense = {name: arrays[name].astype(np.float32) for name in DENSE}
+        if table.ndim != 2 or table.shape[0] != keys.size:
+            raise ValueError(f"{keys.size} keys but a table of shape {table.shape}")
+        if dense["conv.weight"].shape[1] != WIDTH * table.shape[1]:
+            raise ValueError("the convolution does not fit the embeddings")
+        return cls(keys, table, arrays["scale"].astype(np.float32), slots_of(keys), dense)
+
+    def rows(self, hashes: NDArray[np.uint64]) -> NDArray[np.int32]:
+        """The embedding row of every hash, -1 where the feature is not known."""
+        keys = (hashes >> _KEY_SHIFT).astype(np.uint32)
+        rows = self.slots[keys >> np.uint32(32 - SLOT_BITS)]
+        rows[self.keys[rows] != keys] = -1
+        return rows
+
+    def outputs(self, grams: NGrams) -> Floats:
+        """The head's logits for one text of at least one word."""
+        layers = self.dense
+        read = self._convolve(self._embed(grams))
+        starts = np.flatnonzero(np.diff(grams.segments, prepend=-1))
+        strongest = np.maximum.reduceat(read, starts, axis=0)
+        earlier = np.zeros_like(strongest)
+        earlier[1:] = strongest[:-1]
+        places = layers["place.weight"][np.minimum(np.arange(starts.size), PLACES - 1)]
+        joined = np.concatenate([strongest, earlier], axis=1)
+        sentences = _relu(joined @ layers["sentence.weight"].T + layers["sentence.bias"] + places)
+        attention = _softmax(sentences @ layers["attention.weight"][0])
+        pooled = np.concatenate(
+            [sentences.max(axis=0), attention @ sentences, sentences[0], sentences[-1]]
+        )
+        hidden = _relu(layers["hidden.weight"] @ pooled + layers["hidden.bias"])
+        answers: Floats = layers["head.weight"] @ hidden + layers["head.bias"]
+        return answers
+
+    def _embed(self, grams: NGrams) -> Floats:
+        """One vector a word: its runs summed, its pieces averaged by the root of their number."""
+        rows = self.rows(grams.hashes)
+        known = np.flatnonzero(rows >= 0)
+        rows, words, pieces = rows[known], grams.words[known], grams.pieces[known]
+        counts = np.bincount(words[pieces], minlength=grams.size)
+        weights = np.where(pieces, 1.0 / np.sqrt(np.maximum(counts, 1))[words], 1.0)
+        order = np.argsort(words, kind="stable")
+        vectors = self.table[rows[order]] * weights[order, None].astype(np.float32)
+        embedded = np.zeros((grams.size, self.table.shape[1]), dtype=np.float32)
+        if order.size:
+            sorted_words = words[order]
+            firsts = np.flatnonzero(np.diff(sorted_words, prepend=-1))
+            embedded[sorted_words[firsts]] = np.add.reduceat(vectors, firsts, axis=0)
+        return embedded * self.scale
+
+    def _convolve(self, embedded: Floats) -> Floats:
+        padded = np.concatenate(
+            [np.zeros((WIDTH - 1, embedded.shape[1]), dtype=np.float32), embedded]
+        )
+        count = embedded.shape[0]
+        views = np.concatenate([padded[i : i + count] for i in range(WIDTH)], axis=1)
+        return _relu(views @ self.dense["conv.weight"].T + self.dense["conv.bias"])
+
+
+def slots_of(keys: NDArray[np.uint32]) -> NDArray[np.int32]:
+    """The hash table of ``keys``: where two share a slot, the first one keeps it."""
+    slots = np.zeros(1 << SLOT_BITS, dtype=np.int32)
+    at = keys >> np.uint32(32 - SLOT_BITS)
+    slots[at[::-1]] = np.arange(keys.size, dtype=np.int32)[::-1]
+    return slots
+
+
+def _relu(values: Floats) -> Floats:
+    return np.maximum(values, np.float32(0.0))
+
+
+def _softmax(values: Floats) -> Floats:
+    raised: Floats = np.exp(values - values.max())
+    return raised / raised.sum()

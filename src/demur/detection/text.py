@@ -1,0 +1,84 @@
+"""What is judged of a response: the visible words, cut to a window, in one plain spelling.
+
+Everything here is a pure function of the text and costs time in proportion to the window, not to
+the response, apart from the search for reasoning blocks.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+HEAD_CHARS = 1200
+TAIL_CHARS = 300
+CUT = "\n[...]\n"
+"""Stands where the middle of a long response was left out."""
+
+_THINK_OPEN = re.compile(r"<(think|thinking|reasoning)>", re.IGNORECASE)
+_SPELLINGS = {
+    **dict.fromkeys(map(ord, "\u2018\u2019\u201b\u02bc\u02b9\u2032\uff07`\u00b4"), "'"),
+    **dict.fromkeys(
+        map(ord, "\u201c\u201d\u201e\u201f\u00ab\u00bb\u300c\u300d\u300e\u300f\uff02"), '"'
+    ),
+    **dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-"),
+    **dict.fromkeys(map(ord, "*_#~\u00ad\u200b\u200c\u200d\u2060\ufeff\u0640"), None),
+    **dict.fromkeys([*range(9), 11, *range(14, 32), *range(127, 160)], " "),
+    **dict.fromkeys((0x0C, 0x0D, 0x85, 0x2028, 0x2029), "\n"),
+}
+_ESCAPES = re.compile(r"\\u([0-9a-fA-F]{4})|\\([nrt\"/])")
+_ESCAPED = {"n": "\n", "r": "\n", "t": " ", '"': '"', "/": "/"}
+_BLANKS = re.compile(r"[^\S\n]+")
+_LINES = re.compile(r" ?\n\s*")
+_DIGITS = re.compile(r"\d")
+_BACKTICKS = re.compile("`{2,}")
+
+
+def visible(text: str) -> str:
+    """``text`` without its reasoning blocks; one that is still open hides all that follows."""
+    if "<" not in text:
+        return text
+    kept: list[str] = []
+    position = 0
+    while opening := _THINK_OPEN.search(text, position):
+        kept.append(text[position : opening.start()])
+        closing = f"</{opening[1]}>"
+        end = text.find(closing, opening.end())
+        if end < 0:
+            return "".join(kept)
+        position = end + len(closing)
+    kept.append(text[position:])
+    return "".join(kept)
+
+
+def window(text: str, head: int = HEAD_CHARS, tail: int = TAIL_CHARS) -> str:
+    """The first ``head`` and last ``tail`` characters, joined by ``CUT`` where some were left out."""
+    if len(text) <= head + tail:
+        return text
+    return text[:head] + CUT + text[len(text) - tail :]
+
+
+def normalise(text: str) -> str:
+    """One spelling for what means the same: quotes, dashes, case, digits, blanks, JSON escapes."""
+    if "\\" in text:
+        text = _ESCAPES.sub(_unescape, text)
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    text = _BACKTICKS.sub("\n", text).translate(_SPELLINGS)
+    text = _LINES.sub("\n", _BLANKS.sub(" ", text)).strip()
+    return _DIGITS.sub("0", text.lower())
+
+
+def judged(text: str) -> str:
+    """What the embedded model reads of ``text``."""
+    shown = visible(text)
+    if len(shown) > 4 * (HEAD_CHARS + TAIL_CHARS):
+        # Blanks are cut before the window is, so that padding cannot push a refusal out of it.
+        shown = window(shown.strip(), 2 * HEAD_CHARS, 2 * TAIL_CHARS)
+    return window(normalise(shown))
+
+
+def _unescape(found: re.Match[str]) -> str:
+    if found[1] is None:
+        return _ESCAPED[found[2]]
+    point = int(found[1], 16)
+    return " " if 0xD800 <= point < 0xE000 else chr(point)

@@ -1,0 +1,130 @@
+"""The training loop of the embedded network: reproducible by its seed, on one CPU core or more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from ..detection.network import DENSE, Network, slots_of
+from ..detection.ngrams import NGrams, extract
+from ..detection.text import judged
+from .network import OUTPUTS, Net, collate
+from .recipe import Recipe
+from .rows import Row
+from .sampling import balance, present
+
+KINDS = ("policy", "capability", "scope")
+Progress = Callable[[int, int, float], None]
+"""Called with steps done, steps in all, and the running loss."""
+
+
+def read(text: str) -> NGrams:
+    """The features of a raw response; a text with no words at all gives one empty word."""
+    return extract(judged(text) or "\n")
+
+
+class Fit:
+    """One training run."""
+
+    def __init__(self, recipe: Recipe, keys: NDArray[np.uint32]) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe = recipe
+        self.random = np.random.default_rng(recipe.seed)
+        shape = recipe.network
+        self.net = Net(keys.size, shape.width, shape.filters, shape.hidden, shape.dropout)
+        self.lookup = Network(
+            keys, np.zeros((keys.size, 1), np.int8), np.ones(1, np.float32), slots_of(keys), {}
+        )
+        self.loss = 0.7
+
+    def start_from(self, vectors: NDArray[np.float32], known: NDArray[np.bool_]) -> None:
+        """Set the starting vectors of the features that have one."""
+        with torch.no_grad():
+            self.net.embed.weight[torch.from_numpy(np.flatnonzero(known))] = torch.from_numpy(
+                vectors[known]
+            )
+
+    def run(self, rows: Sequence[Row], fresh: Callable[[], list[Row]], progress: Progress) -> None:
+        """Train on ``rows`` and, each epoch, on the texts ``fresh`` composes anew."""
+        fit = self.recipe.fit
+        number = fit.texts or len(rows)
+        per_epoch = -(-(number + self.recipe.augment.templates) // fit.batch)
+        total = per_epoch * fit.epochs
+        dense = torch.optim.AdamW(self.net.dense_parameters(), lr=fit.rate, weight_decay=0.01)
+        sparse = torch.optim.SparseAdam(
+            list(self.net.embed.parameters()), lr=fit.embedding_rate, betas=(0.9, 0.99)
+        )
+        rates = [torch.optim.lr_scheduler.LambdaLR(o, _schedule(total)) for o in (dense, sparse)]
+        done = 0
+        for _ in range(fit.epochs):
+            epoch = [*balance(rows, self.random, number), *fresh()]
+            self.random.shuffle(epoch)  # type: ignore[arg-type]
+            for start in range(0, len(epoch), fit.batch):
+                batch = present(
+                    epoch[start : start + fit.batch], self.random, self.recipe.augment, fit
+                )
+                self._step(batch, (dense, sparse))
+                for rate in rates:
+                    rate.step()
+                done += 1
+                progress(min(done, total), total, self.loss)
+
+    def _step(self, batch: Sequence[Row], optimisers: Sequence[Any]) -> None:
+        self.net.train()
+        loss = self._loss(batch)
+        for optimiser in optimisers:
+            optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.net.dense_parameters(), 1.0)
+        for optimiser in optimisers:
+            optimiser.step()
+        self.loss += 0.01 * (loss.item() - self.loss)
+
+    def _loss(self, batch: Sequence[Row]) -> torch.Tensor:
+        fit = self.recipe.fit
+        grams = [read(row.response) for row in batch]
+        rows = [self.lookup.rows(gram.hashes) for gram in grams]
+        answers = self.net(collate(grams, rows, fit.forget, self.random))
+        labels = torch.tensor([float(row.label) for row in batch])
+        targets = labels * (1 - 2 * fit.smoothing) + fit.smoothing
+        whole = torch.tensor([float(row.final) for row in batch])
+        sure = torch.tensor([float(not row.partial) for row in batch])
+        judged_loss = binary_cross_entropy_with_logits(answers[:, 0], targets, reduction="none")
+        held_loss = binary_cross_entropy_with_logits(answers[:, 1], labels, reduction="none")
+        middle = binary_cross_entropy_with_logits(answers[:, 2], 1 - sure, reduction="none")
+        loss = (sure * (whole * judged_loss + held_loss * (1.5 - whole))).mean()
+        loss = loss + 0.2 * (whole * middle).mean()
+        kinds = torch.tensor([KINDS.index(r.kind) if r.kind in KINDS else -1 for r in batch])
+        if bool((kinds >= 0).any()):
+            loss = loss + 0.1 * cross_entropy(answers[:, 3:], kinds, ignore_index=-1)
+        return loss
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The weights as ``detection.network`` reads them, embeddings in 8 bits."""
+        state = {name: value.detach().numpy() for name, value in self.net.state_dict().items()}
+        table = state.pop("embed.weight")
+        scale = np.maximum(np.abs(table).max(axis=0), 1e-6) / 127.0
+        return {
+            "keys": self.lookup.keys,
+            "table": np.round(table / scale).astype(np.int8),
+            "scale": scale.astype(np.float32),
+            **{name: state[name].astype(np.float32) for name in DENSE},
+        }
+
+
+def answers_of(network: Network, texts: Sequence[str]) -> NDArray[np.float64]:
+    """The network's logits, one row a text, in the order of ``OUTPUTS``."""
+    if not texts:
+        return np.zeros((0, len(OUTPUTS)))
+    return np.stack([network.outputs(read(text)) for text in texts]).astype(np.float64)
+
+
+def _schedule(total: int) -> Callable[[int], float]:
+    """Up over the first twentieth, then down in a line."""
+    warm = max(1, total // 20)
+    return lambda step: min((step + 1) / warm, max(0.02, (total - step) / max(1, total - warm)))

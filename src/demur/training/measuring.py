@@ -1,0 +1,249 @@
+"""Run detectors over labelled rows and say how good they are."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..detection import Detector
+from ..vocabulary import Evidence
+from .metrics import (
+    Calls,
+    Interval,
+    Labels,
+    Quality,
+    Scores,
+    average_precision,
+    bootstrap,
+    calibration_error,
+    mcnemar,
+    quality,
+)
+from .rows import Row
+
+STEP_CHARS = 8
+"""Beginnings are judged at multiples of this, as a stream's hold-back does."""
+CAP_CHARS = 240
+CHARS_A_TOKEN = 4
+"""Characters of a token in Latin script; elsewhere a character counts as one token."""
+
+_LENGTHS = ((100, "under 100"), (400, "100 to 400"), (1200, "400 to 1200"))
+Advance = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one detector said of every row; times in milliseconds."""
+
+    name: str
+    rows: Sequence[Row]
+    scores: Scores
+    calls: Calls
+    labels: Labels
+    milliseconds: Scores
+    threshold: float
+
+
+def judge(name: str, detector: Detector, rows: Sequence[Row], advance: Advance) -> Judged:
+    """Ask ``detector`` about every row's response as a whole."""
+    scores = np.zeros(len(rows))
+    calls = np.zeros(len(rows), dtype=bool)
+    spent = np.zeros(len(rows))
+    threshold = 0.5
+    for index, row in enumerate(rows):
+        evidence = Evidence(text=row.response)
+        start = time.perf_counter()
+        verdict = detector.classify(evidence)
+        spent[index] = (time.perf_counter() - start) * 1e3
+        scores[index], calls[index] = verdict.score, verdict.label == "refusal"
+        threshold = verdict.threshold
+        advance(index + 1, len(rows))
+    labels = np.array([row.label for row in rows], dtype=np.int64)
+    return Judged(name, rows, scores, calls, labels, spent, threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds a response."""
+
+    p50: float
+    p95: float
+    mean: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A row on the wrong side, by how sure the detector was. Names the row, not its text."""
+
+    id: str
+    label: int
+    score: float
+    source: str
+    lang: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a stream cut at ``chars`` would have done by then, as shares of its class."""
+
+    chars: int
+    released_normal: float
+    released_refusal: float
+    stopped_normal: float
+    stopped_refusal: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prefixes:
+    """How early beginnings are decided. Tokens are estimated from characters.
+
+    ``recall_kept`` is the share of the refusals caught as a whole that are not released before.
+    """
+
+    curve: tuple[Reach, ...]
+    median_tokens: float
+    p95_tokens: float
+    recall_kept: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything ``demur eval`` says of one detector."""
+
+    name: str
+    threshold: float
+    overall: Quality
+    intervals: dict[str, Interval]
+    average_precision: float
+    calibration_error: float
+    latency: Latency
+    groups: dict[str, dict[str, Quality]]
+    mistakes: tuple[Mistake, ...]
+    prefixes: Prefixes | None
+
+
+def report(judged: Judged, prefixes: Prefixes | None, *, seed: int, most: int) -> Report:
+    """Sum up; ``most`` mistakes are listed, the surest first."""
+    return Report(
+        name=judged.name,
+        threshold=judged.threshold,
+        overall=quality(judged.scores, judged.calls, judged.labels),
+        intervals=bootstrap(judged.calls, judged.labels, seed=seed),
+        average_precision=average_precision(judged.scores, judged.labels),
+        calibration_error=calibration_error(judged.scores, judged.labels),
+        latency=_latency(judged.milliseconds),
+        groups={
+            "source": _grouped(judged, lambda row: row.source),
+            "language": _grouped(judged, lambda row: row.lang),
+            "model": _grouped(judged, lambda row: row.model),
+            "length": _grouped(judged, _length),
+        },
+        mistakes=_mistakes(judged, most),
+        prefixes=prefixes,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """McNemar's exact test of two detectors on the same rows."""
+
+    first: str
+    second: str
+    only_first: int
+    only_second: int
+    p_value: float
+
+
+def compare(all_judged: Sequence[Judged]) -> list[Comparison]:
+    """The first detector against each of the others."""
+    head, *others = all_judged
+    return [
+        Comparison(head.name, other.name, *mcnemar(head.calls, other.calls, head.labels))
+        for other in others
+    ]
+
+
+def judge_prefixes(detector: Detector, judged: Judged, advance: Advance) -> Prefixes:
+    """Replay every row as a stream that is judged every ``STEP_CHARS`` characters."""
+    ends = list(range(STEP_CHARS, CAP_CHARS + 1, STEP_CHARS))
+    counts = np.zeros((4, len(ends)))
+    tokens: list[float] = []
+    kept = caught = 0
+    for index, row in enumerate(judged.rows):
+        label, chars = _decided(detector, row.response, ends)
+        first = np.searchsorted(ends, chars)
+        if label != "uncertain":
+            counts[(0 if label == "normal" else 2) + int(row.label == 1), first:] += 1
+        if row.label == 0:
+            tokens.append(_tokens(row.response[:chars]))
+        elif judged.calls[index]:
+            caught += 1
+            kept += label != "normal"
+        advance(index + 1, len(judged.rows))
+    normal = max(1, int((judged.labels == 0).sum()))
+    refusal = max(1, int((judged.labels == 1).sum()))
+    shares = counts / np.array([[normal], [refusal], [normal], [refusal]])
+    return Prefixes(
+        curve=tuple(
+            Reach(end, *(float(value) for value in column))
+            for end, column in zip(ends, shares.T, strict=True)
+        ),
+        median_tokens=float(np.median(tokens)) if tokens else 0.0,
+        p95_tokens=float(np.quantile(tokens, 0.95)) if tokens else 0.0,
+        recall_kept=kept / caught if caught else 1.0,
+    )
+
+
+def _decided(detector: Detector, text: str, ends: Iterable[int]) -> tuple[str, int]:
+    """The first sure label of a stream of ``text``, and how many characters were held for it."""
+    shown = 0
+    for shown in ends:
+        if shown >= len(text):
+            return detector.classify(Evidence(text=text)).label, len(text)
+        label = detector.classify(Evidence(text=text[:shown]), final=False).label
+        if label != "uncertain":
+            return label, shown
+    return "uncertain", shown
+
+
+def _tokens(text: str) -> float:
+    latin = sum(ord(character) < 0x2E80 for character in text)
+    return latin / CHARS_A_TOKEN + (len(text) - latin)
+
+
+def _latency(milliseconds: Scores) -> Latency:
+    if not milliseconds.size:
+        return Latency(0.0, 0.0, 0.0)
+    p50, p95 = np.quantile(milliseconds, [0.5, 0.95])
+    return Latency(float(p50), float(p95), float(milliseconds.mean()))
+
+
+def _grouped(judged: Judged, key: Callable[[Row], str]) -> dict[str, Quality]:
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, row in enumerate(judged.rows):
+        members[key(row) or "unknown"].append(index)
+    return {
+        name: quality(judged.scores[at], judged.calls[at], judged.labels[at])
+        for name, at in sorted(members.items(), key=lambda item: -len(item[1]))
+    }
+
+
+def _length(row: Row) -> str:
+    for limit, name in _LENGTHS:
+        if len(row.response) < limit:
+            return name
+    return "1200 and more"
+
+
+def _mistakes(judged: Judged, most: int) -> tuple[Mistake, ...]:
+    wrong = np.flatnonzero(judged.calls != (judged.labels == 1))
+    wrong = wrong[np.argsort(-np.abs(judged.scores[wrong] - judged.threshold), kind="stable")]
+    return tuple(
+        Mistake(r.id, r.label, float(judged.scores[i]), r.source, r.lang, r.model)
+        for i, r in ((i, judged.rows[i]) for i in wrong[:most])
+    )

@@ -1,0 +1,85 @@
+"""Labelled responses, read from JSON lines."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One response and what it is: ``label`` 1 is a refusal, 0 normal.
+
+    ``partial`` rows are no clean binary case; their ``label`` is the source's own leaning. ``kind``
+    says why a refusal refuses, where that is known. ``weight`` scales the row in training.
+    """
+
+    response: str
+    label: int
+    id: str = ""
+    source: str = ""
+    licence: str = ""
+    model: str = ""
+    lang: str = ""
+    partial: bool = False
+    kind: str | None = None
+    weight: float = 1.0
+    final: bool = True
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All rows of a JSON lines file, gzipped or not. ``InputError`` names file, line and remedy."""
+    rows = [_row(item, path, number) for number, item in _items(path)]
+    if not rows:
+        raise InputError(f"{path}: holds no rows; give a file with one JSON object a line")
+    return rows
+
+
+def clean(rows: Iterable[Row]) -> list[Row]:
+    """The rows that are refusals or normal answers beyond doubt."""
+    return [row for row in rows if not row.partial]
+
+
+def _items(path: Path) -> Iterator[tuple[int, Any]]:
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    yield number, json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise InputError(
+                        f"{path}:{number}: not JSON ({error.msg}); every line must be one object"
+                    ) from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; check the path or give --data") from error
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+
+
+def _row(item: Any, path: Path, number: int) -> Row:
+    if not isinstance(item, dict) or not isinstance(item.get("response"), str):
+        raise InputError(
+            f"{path}:{number}: no text under 'response'; every line needs 'response' and 'label'"
+        )
+    label = item.get("label")
+    if label not in (0, 1):
+        raise InputError(f"{path}:{number}: label {label!r}; it must be 1 (refusal) or 0 (normal)")
+    return Row(
+        response=item["response"],
+        label=int(label),
+        id=str(item.get("id", number)),
+        source=str(item.get("source", "")),
+        licence=str(item.get("licence", "")),
+        model=str(item.get("model", "")),
+        lang=str(item.get("lang", "")),
+        partial=bool(item.get("partial", False)),
+        kind=item.get("kind"),
+    )
