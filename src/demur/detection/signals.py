@@ -155,15 +155,14 @@ class SignalsDetector:
 
     A tool call or another delivery that is no text is ``normal``. A provider's refusal is one, as
     is a filter that left less than ``CUT_OFF_CHARS`` of text, and an empty answer that ended of
-    itself. The rest is left to the stages that read: the score is then off 0 and 1 by more than
-    the ``band`` allows, and ``silent`` tells whether anything was said at all. Text in the refusal
-    field can be a good answer, so it counts as a refusal only until a later stage has read it; a
-    filter that cut off a longer text makes it ``partial``, unless the text itself refuses.
+    itself: these score 0 or 1. The rest scores between and is left to the stages that read. Text
+    in the refusal field can be a good answer, so it counts as a refusal only until a later stage
+    has read it; a filter that cut off a longer text makes it ``partial``, unless the text itself
+    refuses. ``silent`` tells whether anything was said at all.
     """
 
     name: Final = "signals"
     blocking: Final = False
-    band: Final = 0.5
 
     def classify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
         kinds = _kinds(evidence.signals)

@@ -1,0 +1,40 @@
+"""From a policy's settings to the detector they describe."""
+
+from __future__ import annotations
+
+from ..errors import PolicyError
+from ..policy.schema import DetectorSettings, Stage, TransformerSettings
+from . import Detector
+from .cascade import Cascade
+from .embedded import EmbeddedDetector
+from .guarded import Guarded
+from .signals import SignalsDetector
+
+
+def build_detector(settings: DetectorSettings | None = None) -> Detector:
+    """The settings' stages, each guarded, as one detector.
+
+    A transformer is loaded and tested here, not at the first request. Raises ``ModelError`` where
+    that fails, ``MissingExtraError`` where its packages are not installed.
+    """
+    settings = settings or DetectorSettings()
+    repeated = {stage for stage in settings.stages if settings.stages.count(stage) > 1}
+    if repeated:
+        raise PolicyError(
+            f"detector.stages: {', '.join(sorted(repeated))} given more than once; keep the first"
+        )
+    return Cascade([Guarded(_stage(s, settings), settings.seconds) for s in settings.stages])
+
+
+def _stage(stage: Stage, settings: DetectorSettings) -> Detector:
+    threshold = settings.thresholds.refusal
+    if stage == "signals":
+        return SignalsDetector()
+    if stage == "embedded":
+        return EmbeddedDetector.load(threshold=threshold)
+    from .transformer import TransformerDetector
+
+    chosen = settings.transformer or TransformerSettings()
+    return TransformerDetector(
+        chosen.model, revision=chosen.revision, device=chosen.device, threshold=threshold
+    )

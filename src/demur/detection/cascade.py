@@ -1,0 +1,104 @@
+"""Several detectors as one: cheapest first, stopping when one is sure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from ..errors import DetectorError
+from ..vocabulary import Evidence, Verdict
+from . import Detector
+from .signals import SignalsDetector, silent
+from .text import visible
+
+SURE: Final = 0.8
+"""How far from its threshold a score must be, as a share of how far it could be."""
+
+
+class Cascade:
+    """Asks its stages in order until one is sure; the verdict's ``stage`` says which decided.
+
+    What was delivered in another form than text is never judged by text: only signals count there.
+    A stage that fails is skipped, and the verdict of the others has ``degraded`` set; where there
+    is none but that of silent signals, ``DetectorError`` is raised.
+
+    A prefix is given to a blocking stage only to confirm a refusal that an earlier stage is unsure
+    of, or where no stage before it reads text. Otherwise a prefix on which the asked stages are
+    unsure, with a stage still to come, is ``uncertain``: more text costs less than a slow answer.
+    """
+
+    name: Final = "cascade"
+
+    def __init__(self, stages: Sequence[Detector]) -> None:
+        if not stages:
+            raise ValueError("a cascade needs at least one stage")
+        self.stages = tuple(stages)
+
+    @property
+    def blocking(self) -> bool:
+        return any(stage.blocking for stage in self.stages)
+
+    def classify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
+        if evidence.non_text:
+            return SignalsDetector().classify(evidence, final=final)
+        best: Verdict | None = None
+        failure: DetectorError | None = None
+        waiting = False
+        for stage in self.stages:
+            if not (final or _worth_asking(stage, best)):
+                waiting = True
+                continue
+            try:
+                verdict = stage.classify(_for(stage, evidence), final=final)
+            except DetectorError as error:
+                failure = error
+                continue
+            best, waiting = _joined(best, verdict), False
+            if margin(best) >= SURE and best.label != "uncertain":
+                break
+        return _concluded(best, failure, waiting=waiting)
+
+
+def margin(verdict: Verdict) -> float:
+    """How far the score is from the threshold, as a share of how far it could be on that side."""
+    score, threshold = verdict.score, verdict.threshold
+    if score < threshold:
+        return (threshold - score) / threshold
+    return 1.0 if threshold >= 1.0 else (score - threshold) / (1.0 - threshold)
+
+
+def _worth_asking(stage: Detector, best: Verdict | None) -> bool:
+    """Whether a prefix should go to ``stage``, given the verdict before it."""
+    if not stage.blocking or best is None:
+        return True
+    return best.label == "refusal" or best.stage == SignalsDetector.name
+
+
+def _for(stage: Detector, evidence: Evidence) -> Evidence:
+    """What a stage is given: those that read text get the refusal field's words with the rest."""
+    if not evidence.refusal or stage.name == SignalsDetector.name:
+        return evidence
+    words = (visible(evidence.text).strip(), evidence.refusal)
+    return replace(evidence, text="\n".join(word for word in words if word), refusal="")
+
+
+def _joined(earlier: Verdict | None, later: Verdict) -> Verdict:
+    """The later verdict, unless it only fails to see why an answer was cut off."""
+    if earlier is None or earlier.label == "normal":
+        return later
+    if later.label == "refusal":
+        kind = earlier.kind if earlier.kind == "filter" else later.kind or earlier.kind
+        return replace(later, kind=kind)
+    return earlier if earlier.label == "partial" else later
+
+
+def _concluded(best: Verdict | None, failure: DetectorError | None, *, waiting: bool) -> Verdict:
+    if failure is not None and (best is None or silent(best)):
+        raise failure
+    assert best is not None
+    if waiting and best.label != "partial":
+        best = replace(best, label="uncertain")
+    if failure is None:
+        return best
+    return replace(best, degraded=str(failure))
