@@ -57,8 +57,9 @@ def _problems(error: ValidationError, document: Document) -> Iterator[Problem]:
     told.sort(key=lambda pair: repr(pair[0]))
     spoiled = {problem.path for problem in document.problems}
     for path, group in groupby(told, key=lambda pair: pair[0]):
-        if path not in spoiled:
-            yield document.problem(path, _message(path, [details for _, details in group]))
+        errors = [details for _, details in group]
+        if path not in spoiled or errors[0]["input"] not in (None, ""):
+            yield document.problem(path, _message(path, errors))
 
 
 def _path(loc: Iterable[str | int], data: Any) -> Path:

@@ -1,0 +1,119 @@
+"""What is legal but suspicious, and what is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from demur.policy import lint, parse_policy
+
+RETRY = "rules: [{name: a, actions: [tag, retry], retry:"
+RETRY_M = "rules: [{name: a, match: {model: m}, actions: [tag, retry], retry:"
+
+
+def warnings(text: str) -> list[tuple[str, str]]:
+    return [(warning.key, warning.message) for warning in lint(parse_policy(text))]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said"),
+    [
+        ("rules: [{name: a}, {name: b}]", "rules[1]", "can never match: rules[0] (a)"),
+        (
+            "rules: [{name: a, match: {model: 'gpt-*'}}, {name: b, match: {model: gpt-4}}]",
+            "rules[1]",
+            "can never match",
+        ),
+        (
+            "rules: [{name: a, match: {model: '*'}}, {name: b, match: {stream: true}}]",
+            "rules[1]",
+            "can never match",
+        ),
+        (
+            "rules: [{name: a, match: {api: [chat, messages, responses]}}, {name: b}]",
+            "rules[1]",
+            "can never match",
+        ),
+        (
+            "rules: [{name: a, match: {metadata: {t: 'x*'}}}, "
+            "{name: b, match: {model: m, metadata: {t: xy, u: z}}}]",
+            "rules[1]",
+            "can never match",
+        ),
+        (
+            f"{RETRY_M} {{fallbacks: [n, m]}}}}]",
+            "rules[0].retry.fallbacks[1]",
+            "'m' is the model that has just refused",
+        ),
+        (
+            "rules: [{name: a, match: {model: [k, m]}, actions: [retry], retry: {fallbacks: [m]}}]",
+            "rules[0].retry.fallbacks[0]",
+            "has just refused",
+        ),
+        (
+            f"{RETRY} {{fallbacks: [m, n, m]}}}}]",
+            "rules[0].retry.fallbacks[2]",
+            "in the chain already",
+        ),
+        (
+            f"{RETRY} {{fallbacks: [m, n, o], attempts: 2}}}}]",
+            "rules[0].retry.attempts",
+            "never reach n, o",
+        ),
+        (
+            f"{RETRY} {{fallbacks: [m], attempts: 3}}}}]",
+            "rules[0].retry.attempts",
+            "only 2 attempts",
+        ),
+        ("rules: [{name: a, retry: {fallbacks: [m]}}]", "rules[0].retry", "add retry to actions"),
+        ("targets: {a: {model: m}}", "targets.a", "no rule falls back to this target"),
+        (
+            f"targets: {{local: {{model: m}}}}\n{RETRY} {{fallbacks: [locl]}}}}]",
+            "targets.local",
+            "falls back to 'locl', is that meant?",
+        ),
+        (
+            "targets: {t: {model: m, base_url: 'http://example.com/v1', api_key_env: K}}\n"
+            f"{RETRY} {{fallbacks: [t]}}}}]",
+            "targets.t.base_url",
+            "use https",
+        ),
+        ("detector: {transformer: {}}", "detector.transformer", "add transformer to stages"),
+        ("detector: {thresholds: {refusal: 0}}", "detector.thresholds.refusal", "every response"),
+        ("detector: {thresholds: {refusal: 1}}", "detector.thresholds.refusal", "hardly any"),
+        (
+            "rules: [{name: a, match: {stream: false}, stream: {at_cap: judge}}]",
+            "rules[0].stream",
+            "not streamed",
+        ),
+    ],
+)
+def test_suspicious(text: str, key: str, said: str) -> None:
+    """Each suspicious setting gives one warning, at its place."""
+    ((found, message),) = warnings(text)
+    assert found == key
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version: 1",
+        "detector: {stages: [signals, transformer]}",
+        "rules: [{name: a, match: {model: 'gpt-*'}}, {name: b, match: {model: 'g*'}}]",
+        "rules: [{name: a, match: {model: 'a?'}}, {name: b, match: {model: 'a*'}}]",
+        "rules: [{name: a, match: {stream: true}}, {name: b}]",
+        "rules: [{name: a, match: {api: [chat, messages]}}, {name: b}]",
+        "rules: [{name: a, match: {metadata: {t: '*'}}}, {name: b}]",
+        "rules: [{name: a, match: {model: [a, b]}}, {name: b, match: {model: [b, c]}}]",
+        "rules: [{name: a, match: {model: 'm*'}, actions: [retry], retry: {fallbacks: [m2]}}]",
+        f"{RETRY_M} {{fallbacks: [{{model: m, top_p: 1}}]}}}}]",
+        f"{RETRY} {{fallbacks: [m, {{model: m, top_p: 1}}], attempts: 3}}}}]",
+        "targets: {m: {model: m, base_url: 'http://127.0.0.1/v1', api_key_env: K}}\n"
+        f"{RETRY_M} {{fallbacks: [m]}}}}]",
+        f"mode: shadow\n{RETRY} {{fallbacks: [m]}}}}]",
+        "rules: [{name: a, match: {stream: false}}]",
+    ],
+)
+def test_not_suspicious(text: str) -> None:
+    """What can well be meant gives no warning."""
+    assert warnings(text) == []
