@@ -1,0 +1,71 @@
+"""The policy's fallback chain in the Router's terms: model groups and fallback entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from litellm.exceptions import ContentPolicyViolationError
+
+from ...flow.plan import Plan
+from ...vocabulary import Target
+
+KEPT: Final = "demur: the refused response, kept"
+"""The mocked answer of an attempt that calls nobody: the hook puts the kept response in its place.
+
+With it as its last entry a chain cannot fail: if every fallback refuses, errs, or may not be
+called, the Router still ends with a response, and the caller gets the original refusal.
+"""
+
+
+class AttemptRefusedError(ContentPolicyViolationError):
+    """Makes the Router fall back: no retries on the model that refused, no cool-down."""
+
+    def __init__(self, model: str, told: str = "refused") -> None:
+        super().__init__(message=f"demur: {told}", model=model, llm_provider="")
+
+
+def entries(
+    plan: Plan, data: Mapping[str, Any], own: Sequence[Any] = ()
+) -> list[str | dict[str, Any]]:
+    """The fallback entries for one request.
+
+    ``own`` are the operator's entries for the same model: they stay behind demur's, for the
+    provider's genuine policy errors.
+    """
+    chain = plan.chain
+    retry = plan.rule.retry
+    if retry is not None and retry.attempts is not None:
+        chain = chain[: retry.attempts - 1]
+    found: list[str | dict[str, Any]] = [*_hops(chain, data), *own]
+    if "error" not in plan.rule.actions and (retry is None or retry.exhausted != "error"):
+        found.append({"model": plan.requested.model, "mock_response": KEPT})
+    return found
+
+
+def _hops(chain: Sequence[Target], data: Mapping[str, Any]) -> Iterator[str | dict[str, Any]]:
+    """Each hop patches the original request: what an earlier hop patched is put back."""
+    patched: set[str] = set()
+    for target in chain:
+        restored = {name: data.get(name) for name in sorted(patched - target.patch.keys())}
+        change = {**restored, **target.patch}
+        patched |= target.patch.keys()
+        yield {"model": target.model, **change} if change else target.model
+
+
+def out_of_our_hands(data: Mapping[str, Any]) -> bool:
+    """Whether the caller wants no fallbacks, brings its own, or goes past the proxy's Router."""
+    if data.get("disable_fallbacks") or data.get("content_policy_fallbacks"):
+        return True
+    if any(data.get(name) is not None for name in ("api_key", "api_base", "user_config")):
+        return True
+    return any(
+        isinstance(entry, str) or (isinstance(entry, Mapping) and "model" in entry)
+        for entry in data.get("fallbacks") or ()
+    )
+
+
+def group_of(metadata: Mapping[str, Any]) -> str | None:
+    """The model group an attempt went to, as the Router notes it."""
+    group = metadata.get("model_group")
+    return group if isinstance(group, str) else None

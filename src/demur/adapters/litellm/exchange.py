@@ -1,0 +1,181 @@
+"""One request on its way through LiteLLM's hooks.
+
+The proxy's pre-call hook makes an ``Exchange`` and leaves it in the request's metadata, where the
+later hooks find it, whichever attempt they are called for. It holds the request's flow: what the
+Router brings is the answer to the call the flow waits for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from time import perf_counter
+from typing import Any, Final
+
+from ...detection import Detector
+from ...drivers.stepping import Stepwise
+from ...errors import RefusedError
+from ...flow.completion import completion_flow
+from ...flow.decision import overall
+from ...flow.effects import Called, Failed
+from ...flow.plan import Plan
+from ...vocabulary import Completion, Evidence, Outcome, Target, Verdict
+from .surfaces import Surface, read_completion
+
+KEY: Final = "_demur"
+
+Rights = Callable[[Sequence[Target]], Awaitable[tuple[Target, ...]]]
+Sink = Callable[[Outcome], None]
+
+
+class Exchange:
+    """``outcome`` is the record so far, ``verdict`` that of the attempt last judged.
+
+    ``call_id`` is LiteLLM's id of the request where all its attempts share one (in the proxy).
+    ``owed`` is a response the flow wants served that is not the one at hand: the Router is being
+    made to come back for it.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        surface: Surface,
+        detector: Detector,
+        rights: Rights,
+        sink: Sink,
+        *,
+        stream: bool = False,
+        call_id: str | None = None,
+    ) -> None:
+        self.plan = plan
+        self.surface = surface
+        self.stream = stream
+        self.call_id = call_id
+        self.outcome: Outcome | None = None
+        self.refused: RefusedError | None = None
+        self.owed: Completion | None = None
+        self._rights = rights
+        self._sink = sink
+        self._noted = _Noted(detector)
+        self._steps = Stepwise(completion_flow(plan), self, self._noted)
+        self._since = perf_counter()
+        self._begun = False
+        self._routed = True
+
+    def __deepcopy__(self, memo: object) -> Exchange:
+        """LiteLLM copies metadata; the exchange is one."""
+        return self
+
+    def __repr__(self) -> str:
+        return "<demur>"
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return overall(self._noted.verdicts)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the flow is done and wants no more."""
+        return self._begun and self._steps.wanted is None
+
+    async def bring(self, native: Any, group: str | None) -> bool:
+        """``group`` has answered with ``native``. Whether that is what to serve.
+
+        ``group`` is ``None`` where no Router made the call: then there is nobody to fall back.
+        Raises ``RefusedError`` where the policy wants the request to fail.
+        """
+        if self.settled:
+            return self.owed is None and self.refused is None
+        self._routed = group is not None
+        await self._begin()
+        await self._skip_to(group)
+        self._noted.verdicts.clear()
+        if self._steps.wanted is not None:
+            completion = read_completion(self.surface, native)
+            await self._answer(Called(completion, self._lap()))
+        served = self._steps.served
+        if served is None or served.completion.native is native:
+            return served is not None
+        self.owed = served.completion
+        return False
+
+    async def give_up(self) -> Completion | None:
+        """The Router has nobody left to call. What to serve, ``None`` if nobody ever answered."""
+        await self._begin()
+        while self._steps.wanted is not None and self._steps.wanted.attempt > 0:
+            await self._answer(Failed(_NotReachedError(), self._lap()))
+        self.owed = None
+        return self._steps.served.completion if self._steps.served is not None else None
+
+    async def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        return await self._rights(targets) if self._routed else ()
+
+    def emit(self, record: Outcome) -> None:
+        self.outcome = record
+        self._sink(record)
+
+    async def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            await self._steps.start()
+
+    async def _skip_to(self, group: str | None) -> None:
+        """Attempts the Router made, or left out, without a response to show for it."""
+        while (
+            (wanted := self._steps.wanted) is not None
+            and wanted.attempt > 0
+            and wanted.target.model != group
+        ):
+            await self._answer(Failed(_NotReachedError()))
+
+    async def _answer(self, answer: Called | Failed) -> None:
+        try:
+            await self._steps.answer(answer)
+        except RefusedError as error:
+            self.refused = error
+            raise
+
+    def _lap(self) -> float:
+        now = perf_counter()
+        since, self._since = self._since, now
+        return now - since
+
+
+class _NotReachedError(Exception):
+    """A fallback that erred or was not allowed: the Router knows why."""
+
+
+class _Noted:
+    """A detector that remembers the verdicts of the attempt at hand."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self.verdicts: list[Verdict] = []
+
+    @property
+    def name(self) -> str:
+        return self._detector.name
+
+    @property
+    def blocking(self) -> bool:
+        return self._detector.blocking
+
+    def classify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
+        verdict = self._detector.classify(evidence, final=final)
+        self.verdicts.append(verdict)
+        return verdict
+
+
+def find(data: Mapping[str, Any]) -> Exchange | None:
+    """The exchange of the request this hook is called for.
+
+    ``None`` for calls LiteLLM makes on its own account inside the request (classifiers, searches):
+    they carry its metadata, but are nobody's answer.
+    """
+    for name in ("litellm_metadata", "metadata"):
+        metadata = data.get(name)
+        if not isinstance(metadata, Mapping):
+            continue
+        found = metadata.get(KEY)
+        if isinstance(found, Exchange) and "internal_call_origin" not in metadata:
+            return found if found.call_id in (None, data.get("litellm_call_id")) else None
+    return None

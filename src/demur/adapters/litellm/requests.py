@@ -1,0 +1,41 @@
+"""What a request says about itself, as LiteLLM's hooks get it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .spend import metadata_of
+
+
+def matchable(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata rules may match: the caller's own and the gateway's, which wins."""
+    metadata = metadata_of(data)
+    return {**_of_caller(metadata), **{k: v for k, v in metadata.items() if _is_plain(v)}}
+
+
+def opted_out(data: Mapping[str, Any]) -> bool:
+    """Whether the caller asked for no demur: ``metadata: {demur: off}``."""
+    metadata = metadata_of(data)
+    wish = _of_caller(metadata).get("demur", metadata.get("demur"))
+    return wish is False or (isinstance(wish, str) and wish.lower() in ("off", "false"))
+
+
+def through_proxy(data: Mapping[str, Any]) -> bool:
+    """Whether a deployment hook was called for a request of the proxy's, not of the SDK's."""
+    return data.get("proxy_server_request") is not None
+
+
+def choices_of(data: Mapping[str, Any]) -> int:
+    """How many choices the request asks for."""
+    n = data.get("n")
+    return n if isinstance(n, int) and n > 0 else 1
+
+
+def _of_caller(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    own = metadata.get("requester_metadata")
+    return own if isinstance(own, Mapping) else {}
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str | int | float | bool)

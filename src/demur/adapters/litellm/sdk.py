@@ -1,0 +1,90 @@
+"""Plain ``litellm.acompletion``, without a Router: demur makes the fallback calls itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Final
+
+import litellm
+from litellm.exceptions import BadRequestError
+
+from ...detection import Detector
+from ...drivers.awaiting import run_completion
+from ...flow.completion import Served, completion_flow
+from ...vocabulary import Chunk, Completion, Outcome, Target
+from .exchange import Exchange
+from .surfaces import read_completion
+
+calling: Final[ContextVar[bool]] = ContextVar("demur_calling", default=False)
+"""Set while demur makes a call: its own fallbacks are not judged once more by the hook."""
+
+_OF_THE_FIRST_CALL = frozenset({"litellm_call_id", "litellm_logging_obj", "fallbacks"})
+
+
+class SdkPort:
+    """The awaiting driver's way to the models of one ``acompletion``."""
+
+    def __init__(self, exchange: Exchange, first: Any, request: Mapping[str, Any]) -> None:
+        self.plan = exchange.plan
+        self._exchange = exchange
+        self._first = first
+        self._request = request
+
+    async def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        return await self._exchange.usable(targets)
+
+    async def call(self, target: Target, attempt: int, timeout: float | None) -> Completion:
+        if attempt == 0:
+            return read_completion(self._exchange.surface, self._first)
+        request = fallback_request(self._request, target)
+        native = await asyncio.wait_for(litellm.acompletion(**request), timeout)
+        return read_completion(self._exchange.surface, native)
+
+    async def open(self, target: Target, attempt: int, timeout: float | None) -> Any:
+        raise NotImplementedError("hooks see no streams in the SDK")
+
+    async def read(self, stream: Any) -> Chunk | None:
+        raise NotImplementedError
+
+    async def close(self, stream: Any) -> None:
+        raise NotImplementedError
+
+    def emit(self, record: Outcome) -> None:
+        self._exchange.emit(record)
+
+
+async def serve(port: SdkPort, detector: Detector) -> Served:
+    """Run the request's flow from the response at hand on."""
+    token = calling.set(True)
+    try:
+        return await run_completion(completion_flow(port.plan), port, detector)
+    finally:
+        calling.reset(token)
+
+
+def fallback_request(request: Mapping[str, Any], target: Target) -> dict[str, Any]:
+    """The original request, patched for ``target``.
+
+    Another provider never gets this provider's key or address: LiteLLM then looks up its own.
+    """
+    fresh = {k: v for k, v in request.items() if k not in _OF_THE_FIRST_CALL and v is not None}
+    elsewhere = target.base_url is not None or target.api_key_env is not None
+    if elsewhere or _provider(target.model) != _provider(str(request.get("model"))):
+        for name in ("api_key", "api_base", "base_url", "api_version", "organization", "client"):
+            fresh.pop(name, None)
+        fresh.pop("extra_headers", None)
+    if target.base_url is not None:
+        fresh["api_base"] = target.base_url
+    if target.api_key_env is not None:
+        fresh["api_key"] = os.environ.get(target.api_key_env)
+    return {**fresh, **target.patch, "model": target.model}
+
+
+def _provider(model: str) -> str:
+    try:
+        return str(litellm.get_llm_provider(model)[1])
+    except BadRequestError:
+        return model

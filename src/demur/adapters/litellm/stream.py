@@ -1,0 +1,168 @@
+"""A proxied stream: the proxy has opened the first one, fallbacks are opened on its Router.
+
+What comes out are LiteLLM's own items, untouched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...detection import Detector
+from ...drivers.awaiting import AwaitingStream
+from ...errors import RefusedError
+from ...flow.plan import Plan
+from ...flow.stream import stream_flow
+from ...vocabulary import Chunk, Completion, Outcome, Target
+from .chain import AttemptRefusedError
+from .exchange import KEY, Exchange
+from .spend import add_tags, bucket_name, metadata_of
+from .surfaces import ItemReader
+
+_log = logging.getLogger("demur")
+
+_OF_THE_FIRST_CALL = frozenset(
+    {"litellm_call_id", "litellm_logging_obj", "deployment", "content_policy_fallbacks"}
+)
+"""Fields of a request that belong to the call the proxy has made, not to a fallback's."""
+
+
+@dataclass(slots=True, eq=False)
+class Source:
+    """One opened stream. ``unreleased`` are the items read from it that nobody has got yet."""
+
+    native: Any
+    items: AsyncIterator[Any]
+    reader: ItemReader
+    unreleased: list[Any] = field(default_factory=list)
+    ended: bool = False
+
+
+class StreamPort:
+    """The awaiting driver's way to one streamed request's models."""
+
+    def __init__(
+        self, exchange: Exchange, first: Any, request: Mapping[str, Any], router: Any
+    ) -> None:
+        self._exchange = exchange
+        self._first = first
+        self._request = request
+        self._router = router
+        self.first: Source | None = None
+        self.failure: Exception | None = None
+
+    async def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        return await self._exchange.usable(targets)
+
+    async def call(self, target: Target, attempt: int, timeout: float | None) -> Completion:
+        raise NotImplementedError("a stream has no whole responses")
+
+    async def open(self, target: Target, attempt: int, timeout: float | None) -> Source:
+        if attempt == 0:
+            self.first = source = self._source(self._first)
+            return source
+        native = await asyncio.wait_for(self._call(target), timeout)
+        return self._source(native)
+
+    async def read(self, stream: Source) -> Chunk | None:
+        try:
+            item = await stream.items.__anext__()
+        except StopAsyncIteration:
+            stream.ended = True
+            return None
+        except Exception as error:
+            self.failure = error
+            raise
+        stream.unreleased.append(item)
+        return stream.reader.read(item)
+
+    async def close(self, stream: Source) -> None:
+        aclose = getattr(stream.native, "aclose", None)
+        if aclose is not None and not stream.ended:
+            await aclose()
+
+    def emit(self, record: Outcome) -> None:
+        self._exchange.emit(record)
+
+    def _source(self, native: Any) -> Source:
+        return Source(native, native.__aiter__(), ItemReader(self._exchange.surface))
+
+    async def _call(self, target: Target) -> Any:
+        request = fallback_request(self._request, target)
+        return await getattr(self._router, self._exchange.surface.router_call)(**request)
+
+
+def fallback_request(request: Mapping[str, Any], target: Target) -> dict[str, Any]:
+    """The original request, patched for ``target``, with the caller's identity and tags.
+
+    The reservation made against the caller's budget belongs to the first call alone.
+    """
+    from litellm.litellm_core_utils.internal_call_metadata import without_budget_reservation
+
+    fresh: dict[str, Any] = {
+        name: value
+        for name, value in request.items()
+        if name not in _OF_THE_FIRST_CALL and not name.startswith("_")
+    }
+    metadata = {k: v for k, v in metadata_of(request).items() if k != KEY}
+    fresh[bucket_name(request)] = without_budget_reservation(metadata)
+    add_tags(fresh, ["demur:refusal", f"demur:served:{target.model}"])
+    return {**fresh, **target.patch, "model": target.model}
+
+
+async def relay(
+    plan: Plan,
+    port: StreamPort,
+    detector: Detector,
+    released: Callable[[Any, Outcome], None],
+) -> AsyncGenerator[Any, None]:
+    """The items the caller gets. ``released`` is told of the first, and the outcome so far.
+
+    If demur itself fails, what was held of the first stream and the rest of it are passed on.
+    """
+    stream = AwaitingStream(stream_flow(plan), port, detector)
+    begun = False
+    try:
+        while True:
+            try:
+                chunks = await stream.advance()
+            except RefusedError as error:
+                raise AttemptRefusedError(plan.requested.model, str(error)) from None
+            except Exception as error:
+                if error is port.failure or not _can_rescue(stream, port):
+                    raise
+                _log.warning("demur: a stream is passed on unjudged: %s", type(error).__name__)
+                break
+            if chunks is None:
+                return
+            items = _taken(stream.served, chunks)
+            if not begun and stream.outcome is not None:
+                begun = True
+                released(items[0], stream.outcome)
+            for item in items:
+                yield item
+        async for item in _rest(port.first):
+            yield item
+    finally:
+        await stream.close()
+
+
+def _taken(source: Source, chunks: Sequence[Chunk]) -> list[Any]:
+    items = [chunk.native for chunk in chunks]
+    del source.unreleased[: len(items)]
+    return items
+
+
+def _can_rescue(stream: AwaitingStream, port: StreamPort) -> bool:
+    return port.first is not None and stream.served in (None, port.first)
+
+
+async def _rest(source: Source | None) -> AsyncIterator[Any]:
+    assert source is not None
+    for item in source.unreleased:
+        yield item
+    async for item in source.items:
+        yield item

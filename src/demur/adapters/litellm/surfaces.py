@@ -1,0 +1,112 @@
+"""The endpoints demur understands: which wire shape each speaks, and who streams it.
+
+LiteLLM hands hooks its own types: ``ModelResponse`` and ``ResponsesAPIResponse`` objects, Anthropic
+messages as dictionaries, streams as chunk objects, typed events or bytes of server-sent events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from ...vocabulary import Api, Chunk, Completion
+from ...wire import SSEReader, shape_for
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """One endpoint. ``router_call`` is the public Router method that serves its streams."""
+
+    api: Api
+    router_call: str
+
+
+_CHAT = Surface("chat", "acompletion")
+_MESSAGES = Surface("messages", "aanthropic_messages")
+_RESPONSES = Surface("responses", "aresponses")
+_BY_CALL_TYPE = {
+    "acompletion": _CHAT,
+    "anthropic_messages": _MESSAGES,
+    "aresponses": _RESPONSES,
+}
+
+
+def surface_for(call_type: object) -> Surface | None:
+    """The surface of a LiteLLM call type; ``None`` where demur has nothing to judge."""
+    return _BY_CALL_TYPE.get(str(getattr(call_type, "value", call_type)))
+
+
+def read_completion(surface: Surface, native: Any) -> Completion:
+    """A whole response. For ``/v1/messages`` LiteLLM may hold an OpenAI model's own object."""
+    payload = _payload(native)
+    return shape_for(_spoken(payload) or surface.api).read_completion(payload, native)
+
+
+def in_own_shape(surface: Surface, completion: Completion, template: Any) -> Any:
+    """A kept response in the shape its surface serves.
+
+    Only where LiteLLM was to translate the response after the hook does it differ: the text then
+    goes into ``template``, a message of the right shape. A refused response is text only.
+    """
+    if surface.api != "messages" or _spoken(_payload(completion.native)) == "messages":
+        return completion.native
+    evidence = completion.choices[0]
+    usage = completion.usage
+    return {
+        **template,
+        "content": [{"type": "text", "text": evidence.text or evidence.refusal}],
+        "model": completion.model,
+        "usage": {
+            "input_tokens": usage.input_tokens if usage else 0,
+            "output_tokens": usage.output_tokens if usage else 0,
+        },
+    }
+
+
+class ItemReader:
+    """Reads the items of one stream."""
+
+    def __init__(self, surface: Surface) -> None:
+        self._shape = shape_for(surface.api)
+        self._events = SSEReader()
+
+    def read(self, item: Any) -> Chunk:
+        if isinstance(item, str):
+            item_bytes = item.encode()
+        elif isinstance(item, bytes):
+            item_bytes = item
+        else:
+            return self._shape.read_chunk(_payload(item), item)
+        events = self._events.feed(item_bytes)
+        return _joined(item, [self._shape.read_event(event, data) for event, data in events])
+
+
+def _joined(item: Any, chunks: list[Chunk]) -> Chunk:
+    return Chunk(
+        native=item,
+        deltas=tuple(delta for chunk in chunks for delta in chunk.deltas),
+        model=next((chunk.model for chunk in chunks if chunk.model), None),
+        usage=next((chunk.usage for chunk in reversed(chunks) if chunk.usage), None),
+        opaque=any(chunk.opaque for chunk in chunks),
+    )
+
+
+def _payload(native: Any) -> Mapping[str, Any] | None:
+    if isinstance(native, Mapping):
+        return native
+    # LiteLLM puts values into fields that their declared types do not allow.
+    return native.model_dump(warnings=False) if isinstance(native, BaseModel) else None
+
+
+def _spoken(payload: Mapping[str, Any] | None) -> Api | None:
+    """The API whose response this is, by what it says of itself."""
+    if payload is None:
+        return None
+    if payload.get("object") == "response":
+        return "responses"
+    if payload.get("object") == "chat.completion":
+        return "chat"
+    return "messages" if payload.get("type") == "message" else None

@@ -1,0 +1,57 @@
+"""The driver for gateways that make the calls themselves, one call at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Protocol, cast
+
+from ..detection import Detector
+from ..flow.completion import Served
+from ..flow.effects import Answer, Called, CallModel, Effect, Failed
+from ..vocabulary import Outcome, Target
+from .awaiting import Port, _Effects
+
+
+class Bystander(Protocol):
+    """What is left of a port where somebody else calls the models."""
+
+    async def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]: ...
+
+    def emit(self, record: Outcome) -> None: ...
+
+
+class Stepwise:
+    """Runs a ``completion_flow`` from one call to the next.
+
+    ``wanted`` is the call the flow waits for, ``served`` what it came to. Before ``start`` both are
+    ``None``, and so they are after the flow has raised.
+    """
+
+    def __init__(
+        self, flow: Generator[Effect, Answer, Served], bystander: Bystander, detector: Detector
+    ) -> None:
+        self._flow = flow
+        # A completion flow asks for calls, which are not performed here, and for no streams.
+        self._effects = _Effects(cast("Port", bystander), detector)
+        self.wanted: CallModel | None = None
+        self.served: Served | None = None
+
+    async def start(self) -> None:
+        await self._run(partial(next, self._flow))
+
+    async def answer(self, answer: Called | Failed) -> None:
+        """Tell the flow how the wanted call went. Raises what the flow raises."""
+        await self._run(partial(self._flow.send, answer))
+
+    async def _run(self, step: Callable[[], Effect]) -> None:
+        self.wanted = None
+        try:
+            while True:
+                effect = step()
+                if isinstance(effect, CallModel):
+                    self.wanted = effect
+                    return
+                step = await self._effects.after(self._flow, effect)
+        except StopIteration as done:
+            self.served = done.value

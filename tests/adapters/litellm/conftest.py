@@ -1,0 +1,70 @@
+"""Two proxies for the whole run, one with the policy's detector and one with a moody one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+from proxy_scene import GROUPS, POLICY, SCRIPT
+from proxy_stage import MASTER_KEY, Proxy, missing
+
+from demur.testing import Upstream
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[Upstream]:
+    with Upstream(SCRIPT) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def proxies(
+    upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Proxy]]:
+    """Both at once: each takes seconds to start."""
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+    folder: Path = tmp_path_factory.mktemp("proxies")
+    common: dict[str, Any] = {
+        "base_url": upstream.base_url,
+        "models": GROUPS,
+        "policy": {**POLICY, "detector": {"seconds": 0.5}},
+    }
+    with (
+        Proxy(folder / "sane", **common) as sane,
+        Proxy(folder / "moody", guardrail="lab.moody", **common) as moody,
+    ):
+        yield {"sane": sane.wait_until_up(), "moody": moody.wait_until_up()}
+
+
+@pytest.fixture
+def proxy(proxies: dict[str, Proxy]) -> Proxy:
+    return proxies["sane"]
+
+
+@pytest.fixture
+def moody(proxies: dict[str, Proxy]) -> Proxy:
+    return proxies["moody"]
+
+
+@pytest.fixture
+def client(proxy: Proxy) -> Iterator[Any]:
+    openai = pytest.importorskip("openai")
+    with openai.OpenAI(base_url=f"{proxy.url}/v1", api_key=MASTER_KEY, max_retries=0) as found:
+        yield found
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
+    """A failed test shows what the proxies logged."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    proxies = getattr(item, "funcargs", {}).get("proxies")
+    if report.failed and proxies:
+        report.sections.extend((f"log of proxy {name}", p.log()) for name, p in proxies.items())

@@ -1,0 +1,68 @@
+"""What the proxies of the tests are set up with: upstream models, model groups, a policy."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from demur.testing import Reply, ToolCall
+
+REFUSAL = "I'm sorry, but I can't help with that request."
+ANSWER = "Sure. Lisbon is the capital of Portugal, and it lies on the river Tagus."
+SECOND = "Of course. The second model says that Lisbon is the capital of Portugal."
+
+SCRIPT: dict[str, Any] = {
+    "m-refusing": Reply(REFUSAL, delay=0.02),
+    "m-refusing-slowly": Reply(REFUSAL + " Sorry." * 40, delay=0.05),
+    "m-helpful": Reply(ANSWER, chunks=tuple(re.findall(r"\S+ ?", ANSWER))),
+    "m-second": Reply(SECOND, chunk_size=7),
+    "m-also-refusing": Reply("I'm sorry, I can't do that either."),
+    "m-broken": Reply("scripted failure", status=400),
+    "m-tools": Reply(tool_calls=(ToolCall("look_up", '{"city": "Lisbon"}'),)),
+    "m-raise": Reply("Please raise your hand. I'm sorry, but I can't help with that."),
+    "m-hang": Reply("Do hang on. I'm sorry, but I can't help with that."),
+}
+GROUPS = {
+    "primary": "m-refusing",
+    "slow": "m-refusing-slowly",
+    "wide": "m-refusing",
+    "helpful": "m-helpful",
+    "second": "m-second",
+    "stubborn": "m-also-refusing",
+    "broken": "m-broken",
+    "tools": "m-tools",
+    "raising": "m-raise",
+    "hanging": "m-hang",
+    **dict.fromkeys(
+        ["both", "hops", "after-broken", "only-broken", "last", "error", "shadowed", "patched"],
+        "m-refusing",
+    ),
+}
+
+
+def _rule(model: str, *fallbacks: Any, **more: Any) -> dict[str, Any]:
+    retry = {"fallbacks": list(fallbacks), **more.pop("retry", {})}
+    return {
+        "name": f"rule-{model}",
+        "match": {"model": model},
+        "actions": ["tag", "log", "retry"],
+        "retry": retry,
+        **more,
+    }
+
+
+POLICY = {
+    "version": 1,
+    "rules": [
+        *(_rule(m, "second") for m in ("primary", "slow", "helpful", "tools", "raising", "hanging")),
+        _rule("both", "stubborn"),
+        _rule("hops", "stubborn", "second"),
+        _rule("after-broken", "broken", "second"),
+        _rule("only-broken", "broken"),
+        _rule("last", "stubborn", retry={"exhausted": "last"}),
+        _rule("error", "stubborn", retry={"exhausted": "error"}),
+        _rule("shadowed", "second", mode="shadow"),
+        _rule("patched", {"model": "second", "temperature": 0.25}),
+        {"name": "rest", "actions": ["tag", "log"]},
+    ],
+}

@@ -1,0 +1,218 @@
+"""A real ``litellm`` proxy process for tests: its configuration, its log, what it recorded."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import yaml
+from typing_extensions import Self
+
+MASTER_KEY = "sk-master"
+LIMITED_KEY = "sk-limited"
+GUARDRAIL = "demur.adapters.litellm.DemurGuardrail"
+START_SECONDS = 90.0
+
+# Modules that only ``litellm[proxy]`` brings.
+_PROXY_PACKAGES = ("fastapi", "uvicorn", "apscheduler", "backoff", "orjson")
+
+# Lives beside config.yaml, as a user's own callbacks do.
+_LAB = '''
+import json, os, threading
+from litellm.integrations.custom_logger import CustomLogger
+from litellm.proxy._types import UserAPIKeyAuth
+from demur.adapters.litellm import DemurGuardrail
+from demur.detection.building import build_detector
+
+class Records(CustomLogger):
+    def _write(self, status, kwargs):
+        row = kwargs.get("standard_logging_object") or {}
+        fields = ("model_group", "request_tags", "total_tokens", "response_cost", "litellm_call_id")
+        record = {"status": status, **{name: row.get(name) for name in fields}}
+        record["body"] = (row.get("metadata") or {}).get("requester_metadata")
+        with open(os.environ["DEMUR_TEST_RECORDS"], "a") as file:
+            file.write(json.dumps(record) + "\\n")
+    async def async_log_success_event(self, kwargs, response_obj, start_time, end_time):
+        self._write("success", kwargs)
+    async def async_log_failure_event(self, kwargs, response_obj, start_time, end_time):
+        self._write("failure", kwargs)
+
+records = Records()
+
+async def auth(request, api_key):
+    models = ["primary", "wide"] if api_key == "sk-limited" else []
+    return UserAPIKeyAuth(api_key=api_key, models=models)
+
+class Moody:
+    name = "moody"
+    blocking = True
+    def __init__(self):
+        self._sane = build_detector()
+    def classify(self, evidence, *, final=True):
+        if "raise" in evidence.text:
+            raise RuntimeError("scripted")
+        if "hang" in evidence.text:
+            threading.Event().wait()
+        return self._sane.classify(evidence, final=final)
+
+def moody(**kwargs):
+    return DemurGuardrail(detector=Moody(), **kwargs)
+'''
+
+
+def missing() -> str | None:
+    """Why no proxy can be started here, if so."""
+    absent = [name for name in _PROXY_PACKAGES if importlib.util.find_spec(name) is None]
+    if absent:
+        return f"litellm's proxy extra is not installed: no {', '.join(absent)}"
+    return None if _script().exists() else f"there is no {_script()}"
+
+
+def _script() -> Path:
+    return Path(sys.executable).parent / "litellm"
+
+
+class Proxy:
+    """The process, from construction to the end of its ``with`` block.
+
+    ``models`` maps model groups to the models they have at ``base_url``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        base_url: str,
+        models: Mapping[str, str],
+        policy: Mapping[str, Any] | str,
+        guardrail: str = GUARDRAIL,
+        mode: Any = ("pre_call", "post_call"),
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._log = folder / "proxy.log"
+        self._records = folder / "records.jsonl"
+        self._records.touch()
+        text = policy if isinstance(policy, str) else yaml.safe_dump(dict(policy))
+        (folder / "policy.yaml").write_text(text)
+        (folder / "lab.py").write_text(_LAB)
+        (folder / "config.yaml").write_text(
+            yaml.safe_dump(_config(base_url, models, guardrail, list(mode)))
+        )
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        environment = {
+            **os.environ,
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "DEMUR_TEST_RECORDS": str(self._records),
+            "PYTHONUNBUFFERED": "1",
+        }
+        command = [str(_script()), "--config", "config.yaml", "--host", "127.0.0.1"]
+        with self._log.open("wb") as log:
+            return subprocess.Popen(
+                [*command, "--port", str(self.port)],
+                cwd=self._folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait_until_up(self) -> Self:
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            if self._process.poll() is not None:
+                raise RuntimeError(f"the proxy did not start:\n{self.log()}")
+            try:
+                with urlopen(f"{self.url}/health/liveliness", timeout=2):
+                    return self
+            except (URLError, ConnectionError, TimeoutError):
+                time.sleep(0.1)
+        raise TimeoutError(f"the proxy was not up in {START_SECONDS:g} s:\n{self.log()}")
+
+    def wait_until_exit(self, seconds: float = START_SECONDS) -> int:
+        return self._process.wait(seconds)
+
+    def log(self, chars: int = 8000) -> str:
+        return self._log.read_text(errors="replace")[-chars:]
+
+    def records(self, call_id: str, at_least: int, seconds: float = 5.0) -> list[dict[str, Any]]:
+        """The rows logged for a request: they are written after its response was sent."""
+        end = time.monotonic() + seconds
+        while True:
+            rows = [json.loads(line) for line in self._records.read_text().splitlines()]
+            found = [row for row in rows if row["litellm_call_id"] == call_id]
+            if len(found) >= at_least or time.monotonic() > end:
+                return found
+            time.sleep(0.05)
+
+    def all_records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._records.read_text().splitlines()]
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _config(
+    base_url: str, models: Mapping[str, str], guardrail: str, mode: list[str]
+) -> dict[str, Any]:
+    return {
+        "model_list": [
+            {
+                "model_name": group,
+                "litellm_params": {
+                    "model": f"openai/{model}",
+                    "api_base": base_url,
+                    "api_key": "sk-upstream",
+                },
+            }
+            for group, model in models.items()
+        ],
+        "guardrails": [
+            {
+                "guardrail_name": "demur",
+                "litellm_params": {
+                    "guardrail": guardrail,
+                    "mode": mode,
+                    "default_on": True,
+                    "demur": {"policy": "policy.yaml"},
+                },
+            }
+        ],
+        "litellm_settings": {"callbacks": ["lab.records"]},
+        "general_settings": {"master_key": MASTER_KEY, "custom_auth": "lab.auth"},
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
