@@ -67,13 +67,13 @@ def test_the_smallest_policy_tags_and_logs() -> None:
     assert policy.chain(policy.rules[0]) == ()
 
 
-def test_keys_are_read_as_written_and_dates_stay_text() -> None:
-    """YAML 1.1 reads the key ``on`` as true and a bare date as a date; a policy does not."""
+def test_words_and_dates_stay_text() -> None:
+    """YAML 1.1 reads ``on`` as true, ``no`` as false and dates as dates; a policy does not."""
     policy = parse_policy(
         "targets: {1: {model: 2024-08-06}}\n"
-        "rules: [{name: a, on: [partial], actions: [retry], retry: {fallbacks: ['1']}}]"
+        "rules: [{name: no, on: [partial], actions: [retry], retry: {fallbacks: ['1']}}]"
     )
-    assert policy.rules[0].on == ("partial",)
+    assert (policy.rules[0].name, policy.rules[0].on) == ("no", ("partial",))
     assert policy.chain(policy.rules[0])[0].model == "2024-08-06"
 
 
@@ -97,7 +97,7 @@ def test_keys_are_read_as_written_and_dates_stay_text() -> None:
         ("rules: [{name: a, on: refusal}]", 1, "rules[0].on", "write a list: [refusal]"),
         ("rules: [{name: a, match: {model: 3}}]", 1, "rules[0].match.model", "put it in quotes"),
         (
-            "rules: [{name: a, match: {metadata: {x: no}}}]",
+            "rules: [{name: a, match: {metadata: {x: false}}}]",
             1,
             "rules[0].match.metadata.x",
             "must be text, not false; put it in quotes",
@@ -120,7 +120,7 @@ def test_keys_are_read_as_written_and_dates_stay_text() -> None:
         ),
         ("detector: {thresholds: {refusal: 1.5}}", 1, "detector.thresholds.refusal", "at most 1,"),
         ("detector: {seconds: .inf}", 1, "detector.seconds", "finite number"),
-        ("detector: {seconds: yes}", 1, "detector.seconds", "must be a number, not true"),
+        ("detector: {seconds: true}", 1, "detector.seconds", "must be a number, not true"),
         ("detector: {seconds: 1e9}", 1, "detector.seconds", "must be a number, not '1e9'"),
         ("detector: {seconds: 0}", 1, "detector.seconds", "must be greater than 0, not 0"),
         ("targets: {a: {model: m, base_url: 'host/v1'}}", 1, "targets.a.base_url", "http://127"),

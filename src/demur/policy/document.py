@@ -1,8 +1,8 @@
 """Plain data with the lines it came from: out of a YAML text, or out of a mapping in code.
 
 YAML is only composed to nodes and read here, so nothing is ever constructed that is not a string,
-number, boolean, null, list or mapping. Keys are taken as they are written: YAML 1.1 would read the
-key ``on`` as ``true``. Dates stay text.
+number, boolean, null, list or mapping. As in YAML 1.2, ``on``, ``off``, ``yes`` and ``no`` are
+text, which makes ``on`` a key like any other; dates are text too.
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ class _YamlReader(_Reader):
         return data
 
     def _scalar(self, node: yaml.Node, path: Path) -> Any:
-        if node.tag in _TEXT:
+        word = node.tag == f"{_TAG}bool" and node.value.lower() not in ("true", "false")
+        if node.tag in _TEXT or word:
             return self.text(node.value, path)
         if node.tag not in _PLAIN:
             tag = str(node.tag).replace(_TAG, "!!")
