@@ -1,0 +1,337 @@
+"""Records, log lines and audit files: complete, on one line, without a text, never in the way."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from demur.errors import PolicyError
+from demur.policy.schema import Audit, Policy
+from demur.sinks import AuditSink, LoggingSink, Sinks, sinks_for, to_record
+from demur.vocabulary import Attempt, Outcome, Usage, Verdict
+
+REFUSED = Attempt(
+    target="primary",
+    model="primary-1",
+    outcome="refused",
+    verdict=Verdict("refusal", 0.98765432, "embedded", 0.5, "policy"),
+    served_model="primary-1-2025",
+    usage=Usage(10, 20),
+    seconds=1.23456789,
+)
+ANSWERED = Attempt(
+    target="second",
+    model="second",
+    outcome="accepted",
+    verdict=Verdict("normal", 0.01, "embedded"),
+    usage=Usage(10, 200),
+    seconds=2.0,
+)
+OUTCOME = Outcome(
+    api="chat",
+    requested_model="primary-1",
+    ending="fell_back",
+    attempts=(REFUSED, ANSWERED),
+    served=1,
+    rule="support-bot",
+    added_seconds=1.3,
+    detection_seconds=0.001,
+    held_seconds=0.25,
+    stream=True,
+)
+HOSTILE = 'gpt\r\nending=accepted label=normal "\x1b[31m\u202e\u2028\ud800\x00'
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    with caplog.at_level(logging.INFO, logger="demur"):
+        yield caplog
+
+
+def outcome(**fields: object) -> Outcome:
+    return Outcome(**{"api": "chat", "requested_model": "m", "ending": "accepted", **fields})  # type: ignore[arg-type]
+
+
+def test_record_is_complete() -> None:
+    """A record says who was asked, who answered, why, and what it cost."""
+    assert to_record(OUTCOME) == {
+        "schema": 1,
+        "api": "chat",
+        "stream": True,
+        "rule": "support-bot",
+        "requested_model": "primary-1",
+        "served_model": "second",
+        "ending": "fell_back",
+        "shadow": False,
+        "would": None,
+        "fell_back": True,
+        "label": "normal",
+        "served": 1,
+        "attempts": [
+            {
+                "target": "primary",
+                "model": "primary-1",
+                "served_model": "primary-1-2025",
+                "outcome": "refused",
+                "verdict": {
+                    "label": "refusal",
+                    "score": 0.987654,
+                    "threshold": 0.5,
+                    "stage": "embedded",
+                    "kind": "policy",
+                    "degraded": None,
+                },
+                "usage": {"input_tokens": 10, "output_tokens": 20},
+                "seconds": 1.234568,
+                "error": None,
+            },
+            {
+                "target": "second",
+                "model": "second",
+                "served_model": None,
+                "outcome": "accepted",
+                "verdict": {
+                    "label": "normal",
+                    "score": 0.01,
+                    "threshold": 0.5,
+                    "stage": "embedded",
+                    "kind": None,
+                    "degraded": None,
+                },
+                "usage": {"input_tokens": 10, "output_tokens": 200},
+                "seconds": 2.0,
+                "error": None,
+            },
+        ],
+        "refused_usage": {"input_tokens": 10, "output_tokens": 20},
+        "added_seconds": 1.3,
+        "detection_seconds": 0.001,
+        "held_seconds": 0.25,
+        "finished": True,
+    }
+
+
+NAMES = st.text() | st.just(HOSTILE) | st.just("x" * 10_000)
+VERDICTS = st.none() | st.builds(
+    Verdict,
+    label=st.sampled_from(["normal", "partial", "refusal"]),
+    score=st.floats(0, 1),
+    stage=NAMES,
+    degraded=st.none() | NAMES,
+)
+ATTEMPTS = st.builds(
+    Attempt,
+    target=NAMES,
+    model=NAMES,
+    outcome=st.sampled_from(["accepted", "refused", "failed", "abandoned"]),
+    verdict=VERDICTS,
+    served_model=st.none() | NAMES,
+    usage=st.none() | st.builds(Usage, st.integers(0), st.integers(0)),
+    seconds=st.floats(0, 1e9),
+    error=st.none() | NAMES,
+)
+
+
+@st.composite
+def outcomes(draw: st.DrawFn) -> Outcome:
+    attempts = tuple(draw(st.lists(ATTEMPTS, max_size=3)))
+    places = st.integers(0, len(attempts) - 1) if attempts else st.nothing()
+    return outcome(
+        requested_model=draw(NAMES),
+        rule=draw(st.none() | NAMES),
+        attempts=attempts,
+        served=draw(st.none() | places),
+        ending=draw(st.sampled_from(["accepted", "fell_back", "exhausted", "failed", "abandoned"])),
+        would=draw(st.sampled_from([None, "fell_back", "exhausted"])),
+        held_seconds=draw(st.none() | st.floats(0, 1e6)),
+    )
+
+
+@given(outcomes())
+def test_any_outcome_is_one_short_line(record: Outcome) -> None:
+    """Whatever names hold, a record is plain JSON, and no name breaks a line or is long."""
+    text = json.dumps(to_record(record), allow_nan=False, ensure_ascii=False)
+    assert json.loads(text) == to_record(record)
+    assert text.encode("utf-8")
+    assert len(text.splitlines()) == 1
+    assert text.isprintable()
+    longest = max(map(len, _strings(to_record(record))))
+    assert longest <= 10 * 201  # an escaped character takes ten at most
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
+
+
+def test_log_line(lines: pytest.LogCaptureFixture) -> None:
+    """One INFO line an outcome, with the record beside it."""
+    LoggingSink()(OUTCOME)
+    (record,) = lines.records
+    assert (record.name, record.levelname) == ("demur", "INFO")
+    assert record.getMessage() == (
+        "ending=fell_back label=normal score=0.010 stage=embedded rule=support-bot "
+        "requested=primary-1 served=second attempts=2 added_ms=1300.0"
+    )
+    assert record.demur == to_record(OUTCOME)  # type: ignore[attr-defined]
+
+
+def test_log_line_cannot_be_forged(lines: pytest.LogCaptureFixture) -> None:
+    """A name with line ends, quotes and escapes stays one quoted value of one line."""
+    LoggingSink()(outcome(requested_model=HOSTILE, rule="a b"))
+    message = lines.records[0].getMessage()
+    assert message.isascii()
+    assert message.isprintable()
+    assert message.startswith('ending=accepted rule="a b" requested="gpt')
+    assert " label=normal" not in message.replace(
+        json.dumps(to_record(outcome(requested_model=HOSTILE))["requested_model"]), ""
+    )
+
+
+def test_nothing_is_built_when_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
+    """Below INFO the sink does nothing."""
+    with caplog.at_level(logging.WARNING, logger="demur"):
+        LoggingSink()(OUTCOME)
+    assert caplog.records == []
+
+
+def test_audit_lines(tmp_path: Path) -> None:
+    """Each outcome appends one JSON object with the time of writing."""
+    path = tmp_path / "audit.jsonl"
+    sink = AuditSink(path)
+    sink(OUTCOME)
+    sink(outcome(requested_model=HOSTILE))
+    first, second = map(json.loads, path.read_text("ascii").splitlines())
+    time = datetime.fromisoformat(first.pop("time"))
+    assert abs((datetime.now(timezone.utc) - time).total_seconds()) < 60
+    assert first == to_record(OUTCOME)
+    assert second["requested_model"].startswith("gpt\\r\\n")
+
+
+def test_audit_from_many_threads(tmp_path: Path) -> None:
+    """Lines of many threads do not mix."""
+    sink = AuditSink(tmp_path / "audit.jsonl")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: sink(outcome(requested_model=str(i))), range(400)))
+    read = [json.loads(line) for line in sink.path.read_text().splitlines()]
+    assert sorted(int(row["requested_model"]) for row in read) == list(range(400))
+
+
+def test_audit_file_may_be_rotated(tmp_path: Path) -> None:
+    """A file that was moved away is begun anew."""
+    sink = AuditSink(tmp_path / "audit.jsonl")
+    sink(OUTCOME)
+    sink.path.rename(tmp_path / "audit.1")
+    sink(OUTCOME)
+    assert len(sink.path.read_text().splitlines()) == 1
+
+
+def test_audit_keeps_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path is that of the directory the program began in."""
+    monkeypatch.chdir(tmp_path)
+    sink = AuditSink("audit.jsonl")
+    monkeypatch.chdir("/")
+    sink(OUTCOME)
+    assert (tmp_path / "audit.jsonl").exists()
+
+
+@pytest.mark.parametrize("place", ["", "gone/audit.jsonl"])
+def test_audit_paths_that_cannot_work(tmp_path: Path, place: str) -> None:
+    """A directory, or a file in a directory that is not there, is told when the policy is used."""
+    with pytest.raises(PolicyError, match=r"audit\.path: "):
+        sinks_for(Policy(audit=Audit(path=str(tmp_path / place))))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_is_told_once(lines: pytest.LogCaptureFixture) -> None:
+    """A disk that is full costs no request anything, and is logged once."""
+    sink = AuditSink("/dev/full")
+    for _ in range(3):
+        sink(OUTCOME)
+    (record,) = lines.records
+    assert record.levelname == "ERROR"
+    assert os.strerror(errno.ENOSPC) in record.getMessage()
+
+
+def test_failure_is_told_again_after_it_worked(
+    tmp_path: Path, lines: pytest.LogCaptureFixture
+) -> None:
+    """A disk that works again and fails again is logged again."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    sink = AuditSink(folder / "audit.jsonl")
+    for _ in range(2):
+        folder.rename(tmp_path / "away")
+        sink(OUTCOME)
+        sink(OUTCOME)
+        (tmp_path / "away").rename(folder)
+        sink(OUTCOME)
+    assert len(lines.records) == 2
+    assert len(sink.path.read_text().splitlines()) == 2
+
+
+def test_line_after_a_torn_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a line that was cut off the next one begins on its own line."""
+    sink = AuditSink(tmp_path / "audit.jsonl")
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:10]))
+    sink(OUTCOME)
+    monkeypatch.undo()
+    sink(OUTCOME)
+    torn, whole = sink.path.read_text().splitlines()
+    assert len(torn) == 10
+    assert json.loads(whole)["rule"] == "support-bot"
+
+
+class Broken:
+    """A user's sink that fails as long as it is told to."""
+
+    def __init__(self) -> None:
+        self.broken = True
+        self.calls = 0
+
+    def __call__(self, record: Outcome) -> None:
+        self.calls += 1
+        if self.broken:
+            raise ValueError("the caller's own words")
+
+
+def test_failing_sinks_do_not_matter(lines: pytest.LogCaptureFixture) -> None:
+    """The others are called all the same; the failure is logged once, by its type."""
+    broken, seen = Broken(), []
+    sinks = Sinks([broken, seen.append])
+    for _ in range(3):
+        sinks(OUTCOME)
+    assert (broken.calls, seen) == (3, [OUTCOME] * 3)
+    assert [r.getMessage() for r in lines.records] == ["sink Broken failed: ValueError"]
+    broken.broken = False
+    sinks(OUTCOME)
+    broken.broken = True
+    sinks(OUTCOME)
+    assert len(lines.records) == 2
+
+
+def test_sinks_of_a_policy(tmp_path: Path, lines: pytest.LogCaptureFixture) -> None:
+    """A policy always logs, and audits where it names a file."""
+    sinks_for(Policy())(OUTCOME)
+    assert len(lines.records) == 1
+    sinks_for(Policy(audit=Audit(path=str(tmp_path / "a.jsonl"))))(OUTCOME)
+    assert len(lines.records) == 2
+    assert (tmp_path / "a.jsonl").exists()
