@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import event, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from demur.errors import PolicyError
@@ -130,6 +132,18 @@ def test_any_text_is_a_policy_or_an_error(text: str) -> None:
     else:
         return
     assert "<policy>" in str(error)
+
+
+@given(
+    st.sampled_from(["int", "float", "bool", "null", "str", "timestamp", "binary", "set", "map"]),
+    st.text(max_size=6) | st.text(alphabet="0123456789.:-+_ebx", max_size=8),
+)
+@example("float", "")
+@example("int", "9" * 5000)
+def test_explicit_tags_are_a_policy_or_an_error(tag: str, value: str) -> None:
+    """A tag that the text does not fit is an error like any other."""
+    with suppress(PolicyError):
+        parse_policy(f"version: !!{tag} {json.dumps(value)}")
 
 
 @given(anything)

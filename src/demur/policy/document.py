@@ -132,7 +132,7 @@ class _YamlReader(_Reader):
             return None
         try:
             return yaml.constructor.SafeConstructor().construct_object(node)
-        except (ValueError, KeyError, OverflowError):
+        except (ValueError, LookupError, ArithmeticError):
             self.complain(path, f"{node.value[:40]!r} cannot be read as {node.tag[len(_TAG) :]}")
             return None
 

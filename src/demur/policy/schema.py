@@ -55,6 +55,9 @@ class TransformerSettings(Section):
     revision: str | None = Field(default=None, description="Hub revision to pin.")
     backend: Literal["torch"] = "torch"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    refusal_label: Name | None = Field(
+        default=None, description="The label that means refusal, where its name does not say so."
+    )
 
 
 class DetectorSettings(Section):
