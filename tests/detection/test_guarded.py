@@ -106,6 +106,7 @@ def test_detector_errors_are_kept() -> None:
         (Verdict("normal", math.inf, "s"), True),
         (Verdict("normal", -0.1, "s"), True),
         (Verdict("normal", 1.1, "s"), True),
+        (Verdict("normal", 10**400, "s"), True),
         (Verdict("normal", "0.5", "s"), True),  # type: ignore[arg-type]
         (Verdict("normal", None, "s"), True),  # type: ignore[arg-type]
         (Verdict("normal", 0.5, "s", threshold=math.nan), True),

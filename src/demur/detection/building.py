@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..errors import PolicyError
 from ..policy.schema import DetectorSettings, Stage, TransformerSettings
 from . import Detector
 from .cascade import Cascade
@@ -18,11 +17,6 @@ def build_detector(settings: DetectorSettings | None = None) -> Detector:
     that fails, ``MissingExtraError`` where its packages are not installed.
     """
     settings = settings or DetectorSettings()
-    repeated = {stage for stage in settings.stages if settings.stages.count(stage) > 1}
-    if repeated:
-        raise PolicyError(
-            f"detector.stages: {', '.join(sorted(repeated))} given more than once; keep the first"
-        )
     return Cascade([Guarded(_stage(s, settings), settings.seconds) for s in settings.stages])
 
 
@@ -36,5 +30,9 @@ def _stage(stage: Stage, settings: DetectorSettings) -> Detector:
 
     chosen = settings.transformer or TransformerSettings()
     return TransformerDetector(
-        chosen.model, revision=chosen.revision, device=chosen.device, threshold=threshold
+        chosen.model,
+        revision=chosen.revision,
+        device=chosen.device,
+        threshold=threshold,
+        refusal_label=chosen.refusal_label,
     )

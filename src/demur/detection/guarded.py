@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from contextlib import suppress
 from dataclasses import replace
 from numbers import Real
-from typing import Final, get_args
+from typing import Final, cast, get_args
 
 from ..errors import DetectorError
 from ..vocabulary import LABELS, Evidence, Kind, Verdict
@@ -86,13 +85,14 @@ class Guarded:
         if not isinstance(verdict, Verdict):
             raise self._misshapen(f"{type(verdict).__name__} instead of a Verdict")
         labels = LABELS if final else (*LABELS, "uncertain")
-        if verdict.label not in labels:
+        if not isinstance(verdict.label, str) or verdict.label not in labels:
             raise self._misshapen(f"a label that is none of {', '.join(labels)}")
         for field in ("score", "threshold"):
             value = getattr(verdict, field)
-            if not isinstance(value, Real) or not math.isfinite(value) or not 0 <= value <= 1:
+            if not isinstance(value, Real) or not 0 <= cast("float", value) <= 1:
                 raise self._misshapen(f"a {field} that is no number in [0, 1]")
-        if verdict.kind is not None and verdict.kind not in get_args(Kind):
+        kind = verdict.kind
+        if kind is not None and not (isinstance(kind, str) and kind in get_args(Kind)):
             raise self._misshapen(f"a kind that is none of {', '.join(get_args(Kind))}")
         if not isinstance(verdict.stage, str) or not verdict.stage.isprintable():
             raise self._misshapen("a stage that is no printable name")
