@@ -16,6 +16,7 @@ from proxy_stage import MASTER_KEY, Proxy, missing
 
 from demur.testing import Upstream
 
+
 @pytest.fixture(scope="session")
 def upstream() -> Iterator[Upstream]:
     with Upstream(SCRIPT) as server:

@@ -54,7 +54,10 @@ def _rule(model: str, *fallbacks: Any, **more: Any) -> dict[str, Any]:
 POLICY = {
     "version": 1,
     "rules": [
-        *(_rule(m, "second") for m in ("primary", "slow", "helpful", "tools", "raising", "hanging")),
+        *(
+            _rule(m, "second")
+            for m in ("primary", "slow", "helpful", "tools", "raising", "hanging")
+        ),
         _rule("both", "stubborn"),
         _rule("hops", "stubborn", "second"),
         _rule("after-broken", "broken", "second"),

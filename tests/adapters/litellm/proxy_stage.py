@@ -28,7 +28,7 @@ START_SECONDS = 90.0
 _PROXY_PACKAGES = ("fastapi", "uvicorn", "apscheduler", "backoff", "orjson")
 
 # Lives beside config.yaml, as a user's own callbacks do.
-_LAB = '''
+_LAB = """
 import json, os, threading
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import UserAPIKeyAuth
@@ -68,7 +68,7 @@ class Moody:
 
 def moody(**kwargs):
     return DemurGuardrail(detector=Moody(), **kwargs)
-'''
+"""
 
 
 def missing() -> str | None:

@@ -22,13 +22,14 @@ from ...attachment import attach, outcome_of
 from ...detection import Detector
 from ...errors import RefusedError
 from ...flow.plan import Plan
+from ...sinks import sinks_for
 from ...vocabulary import Outcome, Target
 from . import chain, exchange, routers, sdk
 from .exchange import Exchange, Rights
-from .headers import headers_of, show, show_fallback
+from .headers import headers_of, show, show_in_stream
 from .requests import choices_of, matchable, opted_out, through_proxy
 from .rights import usable_in_proxy
-from .settings import Source, check_mode, detector_of, policy_of, sink_of
+from .settings import Source, check_mode, detector_of, policy_of
 from .spend import add_tags, bucket, metadata_of, tags_of, tags_of_verdict
 from .stream import StreamPort, relay
 from .surfaces import Surface, in_own_shape, surface_for
@@ -85,7 +86,7 @@ class DemurGuardrail(CustomGuardrail):
         check_mode(event_hook)
         self._policy = policy_of(policy, demur)
         self._detector = detector_of(self._policy, detector)
-        self._sink = sink_of(self._policy)
+        self._sink = sinks_for(self._policy)
         self._chains = routers.hand_over(router, self._policy) if router is not None else {}
         super().__init__(
             guardrail_name=guardrail_name, event_hook=event_hook, default_on=default_on
@@ -308,10 +309,9 @@ def _tag(found: Exchange, data: Data) -> None:
         add_tags(data, tags_of_verdict(found.verdict))
 
 
-def _show(found: Exchange, response: Any, item: Any, outcome: Outcome) -> None:
+def _show(found: Exchange, response: Any, served: Any, first: Any, outcome: Outcome) -> None:
     if "tag" in found.plan.rule.actions:
-        show(response, outcome)
-        show_fallback(item, outcome)
+        show_in_stream(response, served, first, outcome)
 
 
 def _proxy_router() -> Any:

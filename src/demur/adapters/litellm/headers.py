@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ...vocabulary import Outcome
@@ -29,23 +30,36 @@ def _header_safe(value: str) -> str:
 
 
 def show(response: Any, outcome: Outcome) -> None:
-    """Put the headers where LiteLLM and its SDK users look for a response's headers.
+    """Put the headers where LiteLLM and its SDK users look for a response's headers."""
+    _add(response, headers_of(outcome))
 
-    For a proxied stream this works until its first item is handed over.
+
+def show_in_stream(response: Any, served: Any, first: Any, outcome: Outcome) -> None:
+    """The same for a proxied stream, where it works until its ``first`` item is handed over.
+
+    A fallback is marked as LiteLLM marks its own, so that headers and chunks name the model that
+    serves them: ``served`` is its stream.
     """
-    hidden = getattr(response, "_hidden_params", None)
-    if not isinstance(hidden, dict):
-        return
-    shown = hidden.get("additional_headers")
-    hidden["additional_headers"] = {**(shown or {}), **headers_of(outcome)}
-
-
-def show_fallback(item: Any, outcome: Outcome) -> None:
-    """Mark a stream's first chunk as a fallback's, for LiteLLM to name the model that serves it."""
-    hidden = getattr(item, "_hidden_params", None)
-    if outcome.fell_back and outcome.served_attempt is not None and isinstance(hidden, dict):
-        hidden["additional_headers"] = {
-            **(hidden.get("additional_headers") or {}),
+    if outcome.fell_back and outcome.served_attempt is not None:
+        marks = {
             "x-litellm-attempted-fallbacks": len(outcome.attempts) - 1,
             "x-litellm-model-group": outcome.served_attempt.model,
         }
+        _adopt(response, served)
+        _add(response, marks)
+        _add(first, marks)
+    _add(response, headers_of(outcome))
+
+
+def _adopt(response: Any, served: Any) -> None:
+    """What LiteLLM's own headers are made from: deployment, address, cost."""
+    hidden = getattr(response, "_hidden_params", None)
+    of_served = getattr(served, "_hidden_params", None)
+    if isinstance(hidden, dict) and isinstance(of_served, dict):
+        hidden.update({k: v for k, v in of_served.items() if k != "litellm_call_id"})
+
+
+def _add(holder: Any, headers: Mapping[str, Any]) -> None:
+    hidden = getattr(holder, "_hidden_params", None)
+    if isinstance(hidden, dict):
+        hidden["additional_headers"] = {**(hidden.get("additional_headers") or {}), **headers}

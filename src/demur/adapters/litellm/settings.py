@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from ...detection.building import build_detector
 from ...detection.guarded import Guarded
 from ...errors import PolicyError
 from ...policy import Policy, load_policy
-from ...vocabulary import Outcome
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | Policy
 
@@ -80,8 +79,3 @@ def detector_of(policy: Policy, own: Detector | None) -> Detector:
     if own is None:
         return build_detector(policy.detector)
     return Guarded(own, policy.detector.seconds)
-
-
-def sink_of(policy: Policy) -> Callable[[Outcome], None]:
-    """Where finished outcomes go."""
-    return lambda outcome: None

@@ -32,17 +32,27 @@ def bucket(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def add_tags(data: dict[str, Any], tags: Iterable[str]) -> None:
-    """Add spend-log tags to this attempt's metadata.
+    """Add spend-log tags to this attempt.
 
-    The list is replaced, not extended: LiteLLM's fallback hops share it with the attempts before.
+    Where the row is written from another copy of the metadata, that gets them too. Lists are
+    replaced, not extended: fallback hops share them with the attempts before.
     """
-    tags = list(tags)
-    if not tags:
-        return
-    metadata = bucket(data)
-    before = metadata.get("tags")
-    kept = list(before) if isinstance(before, list | tuple) else []
-    metadata["tags"] = list(dict.fromkeys([*kept, *tags]))
+    found = list(tags)
+    if found:
+        for metadata in (bucket(data), *_logged(data.get("litellm_logging_obj"))):
+            before = metadata.get("tags")
+            kept = before if isinstance(before, list | tuple) else ()
+            metadata["tags"] = list(dict.fromkeys([*kept, *found]))
+
+
+def _logged(logging_obj: Any) -> Iterator[dict[str, Any]]:
+    """The metadata LiteLLM's logging object holds for this attempt."""
+    details = getattr(logging_obj, "model_call_details", None)
+    params = details.get("litellm_params") if isinstance(details, Mapping) else None
+    for name in ("metadata", "litellm_metadata"):
+        metadata = params.get(name) if isinstance(params, Mapping) else None
+        if isinstance(metadata, dict):
+            yield metadata
 
 
 def tags_of(outcome: Outcome) -> Iterator[str]:

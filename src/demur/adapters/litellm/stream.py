@@ -19,7 +19,7 @@ from ...flow.stream import stream_flow
 from ...vocabulary import Chunk, Completion, Outcome, Target
 from .chain import AttemptRefusedError
 from .exchange import KEY, Exchange
-from .spend import add_tags, bucket_name, metadata_of
+from .spend import bucket_name, metadata_of, tags_of
 from .surfaces import ItemReader
 
 _log = logging.getLogger("demur")
@@ -32,11 +32,16 @@ _OF_THE_FIRST_CALL = frozenset(
 
 @dataclass(slots=True, eq=False)
 class Source:
-    """One opened stream. ``unreleased`` are the items read from it that nobody has got yet."""
+    """One opened stream.
+
+    ``unreleased`` are the items read from it that nobody has got yet. ``tags`` is the very list
+    LiteLLM will read when it logs the stream's end.
+    """
 
     native: Any
     items: AsyncIterator[Any]
     reader: ItemReader
+    tags: list[str]
     unreleased: list[Any] = field(default_factory=list)
     ended: bool = False
 
@@ -62,10 +67,12 @@ class StreamPort:
 
     async def open(self, target: Target, attempt: int, timeout: float | None) -> Source:
         if attempt == 0:
-            self.first = source = self._source(self._first)
+            self.first = source = self._source(self._first, [])
             return source
-        native = await asyncio.wait_for(self._call(target), timeout)
-        return self._source(native)
+        request = fallback_request(self._request, target)
+        call = getattr(self._router, self._exchange.surface.router_call)
+        native = await asyncio.wait_for(call(**request), timeout)
+        return self._source(native, request[bucket_name(request)]["tags"])
 
     async def read(self, stream: Source) -> Chunk | None:
         try:
@@ -87,16 +94,12 @@ class StreamPort:
     def emit(self, record: Outcome) -> None:
         self._exchange.emit(record)
 
-    def _source(self, native: Any) -> Source:
-        return Source(native, native.__aiter__(), ItemReader(self._exchange.surface))
-
-    async def _call(self, target: Target) -> Any:
-        request = fallback_request(self._request, target)
-        return await getattr(self._router, self._exchange.surface.router_call)(**request)
+    def _source(self, native: Any, tags: list[str]) -> Source:
+        return Source(native, native.__aiter__(), ItemReader(self._exchange.surface), tags)
 
 
 def fallback_request(request: Mapping[str, Any], target: Target) -> dict[str, Any]:
-    """The original request, patched for ``target``, with the caller's identity and tags.
+    """The original request, patched for ``target``, with the caller's identity.
 
     The reservation made against the caller's budget belongs to the first call alone.
     """
@@ -108,8 +111,10 @@ def fallback_request(request: Mapping[str, Any], target: Target) -> dict[str, An
         if name not in _OF_THE_FIRST_CALL and not name.startswith("_")
     }
     metadata = {k: v for k, v in metadata_of(request).items() if k != KEY}
-    fresh[bucket_name(request)] = without_budget_reservation(metadata)
-    add_tags(fresh, ["demur:refusal", f"demur:served:{target.model}"])
+    fresh[bucket_name(request)] = {
+        **without_budget_reservation(metadata),
+        "tags": list(metadata.get("tags") or ()),
+    }
     return {**fresh, **target.patch, "model": target.model}
 
 
@@ -117,9 +122,10 @@ async def relay(
     plan: Plan,
     port: StreamPort,
     detector: Detector,
-    released: Callable[[Any, Outcome], None],
+    released: Callable[[Any, Any, Outcome], None],
 ) -> AsyncGenerator[Any, None]:
-    """The items the caller gets. ``released`` is told of the first, and the outcome so far.
+    """The items the caller gets. ``released`` is told which stream they are of, which comes first,
+    and the outcome so far.
 
     If demur itself fails, what was held of the first stream and the rest of it are passed on.
     """
@@ -139,9 +145,10 @@ async def relay(
             if chunks is None:
                 return
             items = _taken(stream.served, chunks)
-            if not begun and stream.outcome is not None:
+            if items and not begun and stream.outcome is not None:
                 begun = True
-                released(items[0], stream.outcome)
+                stream.served.tags.extend(tags_of(stream.outcome))
+                released(stream.served.native, items[0], stream.outcome)
             for item in items:
                 yield item
         async for item in _rest(port.first):
