@@ -1,0 +1,142 @@
+"""JSON lines from a file or standard input, gzipped or not, with errors that say where."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from typing_extensions import Self
+
+from ..errors import InputError
+
+_GZIP = b"\x1f\x8b"
+_MOST_NAMES = 8
+
+
+class Lines:
+    """The rows of a source, blank lines left out: a context manager to iterate over once.
+
+    ``done`` of ``size`` bytes have been read; ``size`` is ``None`` for standard input (``-``).
+    Raises ``InputError`` with file, line and remedy where the file cannot be read or a line is no
+    JSON object.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.name = "<stdin>" if source == "-" else source
+        self.size: int | None = None
+        self._file = sys.stdin.buffer
+
+    def __enter__(self) -> Self:
+        if self.name != "<stdin>":
+            try:
+                self._file = Path(self.name).open("rb")
+                self.size = Path(self.name).stat().st_size
+            except OSError as error:
+                raise InputError(f"{self.name}: cannot be read: {_reason(error)}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not sys.stdin.buffer:
+            self._file.close()
+
+    @property
+    def done(self) -> int:
+        return self._file.tell() if self.size is not None else 0
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        number = 0
+        try:
+            for number, line in enumerate(self._plain(), start=1):
+                if line.strip():
+                    yield number, self._row(line, number)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(
+                f"{self.name}:{number + 1}: cannot be read: {_reason(error)}"
+            ) from error
+
+    def _plain(self) -> Iterator[bytes]:
+        file = self._file
+        buffered = file if hasattr(file, "peek") else io.BufferedReader(cast("Any", file))
+        if buffered.peek(2)[:2] == _GZIP:
+            return iter(gzip.GzipFile(fileobj=buffered))
+        return iter(buffered)
+
+    def _row(self, line: bytes, number: int) -> dict[str, Any]:
+        where = f"{self.name}:{number}"
+        try:
+            row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{where}: not UTF-8 text; the file must hold one JSON object a line"
+            ) from error
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{where}: not JSON: {error.msg} at column {error.colno}; "
+                "the file must hold one JSON object a line"
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(
+                f"{where}: JSON that cannot be read: {type(error).__name__}"
+            ) from error
+        if not isinstance(row, dict):
+            raise InputError(f"{where}: {kind_of(row)} where one JSON object must stand")
+        return row
+
+    def text(self, row: dict[str, Any], field: str, number: int) -> str:
+        """The text in ``field``; a null is an empty text. A dot goes one level deeper."""
+        value: Any = row
+        for key in (field,) if field in row else field.split("."):
+            inner = value[int(key)] if _has_place(value, key) else _member(value, key)
+            if inner is _ABSENT:
+                raise InputError(
+                    f"{self.name}:{number}: no field {field!r}; {_offered(value)} "
+                    "name the field that holds the response with --field"
+                )
+            value = inner
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            raise InputError(
+                f"{self.name}:{number}: field {field!r} holds {kind_of(value)}, not a text; "
+                "name the field that holds the response with --field"
+            )
+        return value
+
+
+_ABSENT = object()
+
+
+def kind_of(value: object) -> str:
+    """A JSON value in words."""
+    kinds = {dict: "an object", list: "an array", str: "a text", bool: "a boolean"}
+    return "null" if value is None else kinds.get(type(value), "a number")
+
+
+def _has_place(value: object, key: str) -> bool:
+    return isinstance(value, list) and key.isdecimal() and int(key) < len(value)
+
+
+def _member(value: object, key: str) -> Any:
+    return value.get(key, _ABSENT) if isinstance(value, dict) else _ABSENT
+
+
+def _offered(value: object) -> str:
+    if not isinstance(value, dict) or not value:
+        return f"there is {kind_of(value)};"
+    names = [repr(name[:40]) for name in list(value)[:_MOST_NAMES]]
+    more = ", …" if len(value) > _MOST_NAMES else ""
+    return f"there are {', '.join(names)}{more};"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, EOFError | zlib.error | gzip.BadGzipFile):
+        return "the gzip data is damaged or cut off"
+    return str(error)
