@@ -9,6 +9,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any, Protocol
 
+import anyio
 import anyio.to_thread
 
 from ..detection import Detector
@@ -50,7 +51,9 @@ class Port(Protocol):
 
     async def close(self, stream: Any) -> None: ...
 
-    def emit(self, record: Outcome) -> None: ...
+    def emit(self, record: Outcome) -> None:
+        """Every record of the request; the last one is ``finished``."""
+        ...
 
 
 async def run_completion(
@@ -83,6 +86,7 @@ class AwaitingStream:
         self._step: Callable[[], Effect] | None = partial(next, flow)
         self._running = False
         self._started = False
+        self._leaving = False
         self.served: Any = None
 
     @property
@@ -91,10 +95,20 @@ class AwaitingStream:
 
     async def advance(self) -> tuple[Chunk, ...] | None:
         """Run until chunks are released, or to the end (``None``). Raises what the flow raises."""
+        self._running = True
+        try:
+            released = await self._advance()
+        finally:
+            self._running = False
+        if self._leaving:
+            await self.close()
+        return released
+
+    async def _advance(self) -> tuple[Chunk, ...] | None:
         if self._step is None:
             return None
         step, self._step = self._step, None
-        self._running = self._started = True
+        self._started = True
         try:
             while True:
                 effect = step()
@@ -105,15 +119,14 @@ class AwaitingStream:
                 step = await self._effects.after(self._flow, effect)
         except StopIteration:
             return None
-        finally:
-            self._running = False
 
     async def close(self) -> None:
         """The consumer wants no more: cut what is open and record it. Safe to call again."""
+        self._leaving = True
         if self._running:
-            # Another task is reading: cutting its stream makes the flow end there.
+            # Another task is reading: cutting its stream ends that, and it does the rest.
             if self.served is not None:
-                await self._port.close(self.served)
+                await self._effects.close(self.served)
             return
         if self._step is None:
             return
@@ -133,6 +146,7 @@ class _Effects:
         self._port = port
         self._detector = detector
         self._reads: dict[int, asyncio.Task[Chunk | None]] = {}
+        self._closed: dict[int, Any] = {}
         self.outcome: Outcome | None = None
 
     async def after(
@@ -161,7 +175,7 @@ class _Effects:
             case Classify(evidence, final):
                 return Judged(await self._classify(evidence, final))
             case CloseStream(stream):
-                await self._close(stream)
+                await self.close(stream)
             case Emit(record):
                 self.outcome = record
                 self._port.emit(record)
@@ -187,14 +201,24 @@ class _Effects:
             return NOT_YET
         return self._reads.pop(id(stream)).result()
 
-    async def _close(self, stream: Any) -> None:
+    async def close(self, stream: Any) -> None:
+        """Close a stream once, whichever task asks first; also in a scope that was cancelled."""
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._stop_reading(stream)
+            finally:
+                if id(stream) not in self._closed:
+                    # Kept, so that no later stream can get its id.
+                    self._closed[id(stream)] = stream
+                    await self._port.close(stream)
+
+    async def _stop_reading(self, stream: Any) -> None:
         read = self._reads.pop(id(stream), None)
         if read is not None:
             read.cancel()
             await asyncio.wait({read})
             if not read.cancelled():
                 read.exception()
-        await self._port.close(stream)
 
 
 async def _awaited(read: Awaitable[Chunk | None]) -> Chunk | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from functools import partial
@@ -49,7 +50,9 @@ class Port(Protocol):
         """Close a stream, also one that another thread is reading."""
         ...
 
-    def emit(self, record: Outcome) -> None: ...
+    def emit(self, record: Outcome) -> None:
+        """Every record of the request; the last one is ``finished``."""
+        ...
 
 
 def run_completion(
@@ -80,8 +83,9 @@ class BlockingStream:
         self._port = port
         self._effects = _Effects(port, detector)
         self._step: Callable[[], Effect] | None = partial(next, flow)
-        self._running = False
+        self._turn = threading.Lock()
         self._started = False
+        self._leaving = False
         self.served: Any = None
 
     @property
@@ -90,10 +94,17 @@ class BlockingStream:
 
     def advance(self) -> tuple[Chunk, ...] | None:
         """Run until chunks are released, or to the end (``None``). Raises what the flow raises."""
+        with self._turn:
+            released = self._advance()
+        if self._leaving:
+            self.close()
+        return released
+
+    def _advance(self) -> tuple[Chunk, ...] | None:
         if self._step is None:
             return None
         step, self._step = self._step, None
-        self._running = self._started = True
+        self._started = True
         try:
             while True:
                 effect = step()
@@ -104,16 +115,21 @@ class BlockingStream:
                 step = self._effects.after(self._flow, effect)
         except StopIteration:
             return None
-        finally:
-            self._running = False
 
     def close(self) -> None:
         """The consumer wants no more: cut what is open and record it. Safe to call again."""
-        if self._running:
-            # Another thread is reading: cutting its stream makes the flow end there.
+        self._leaving = True
+        if not self._turn.acquire(blocking=False):
+            # Another thread is reading: cutting its stream ends that, and it does the rest.
             if self.served is not None:
-                self._port.close(self.served)
+                self._effects.close(self.served)
             return
+        try:
+            self._leave()
+        finally:
+            self._turn.release()
+
+    def _leave(self) -> None:
         if self._step is None:
             return
         if not self._started:
@@ -122,7 +138,7 @@ class BlockingStream:
             return
         self._step = partial(self._flow.throw, ConsumerLeft())
         with suppress(ConsumerLeft):
-            self.advance()
+            self._advance()
 
 
 class _Effects:
@@ -132,6 +148,8 @@ class _Effects:
         self._port = port
         self._detector = detector
         self._readers: dict[int, TimedReader] = {}
+        self._closed: dict[int, Any] = {}
+        self._closing = threading.Lock()
         self.outcome: Outcome | None = None
 
     def after(self, flow: Generator[Effect, Answer, Any], effect: Effect) -> Callable[[], Effect]:
@@ -158,7 +176,7 @@ class _Effects:
             case Classify(evidence, final):
                 return Judged(self._detector.classify(evidence, final=final))
             case CloseStream(stream):
-                self._close(stream)
+                self.close(stream)
             case Emit(record):
                 self.outcome = record
                 self._port.emit(record)
@@ -170,7 +188,13 @@ class _Effects:
             reader = self._readers[id(stream)] = TimedReader(partial(self._port.read, stream))
         return reader
 
-    def _close(self, stream: Any) -> None:
+    def close(self, stream: Any) -> None:
+        """Close a stream once, whichever thread asks first."""
+        with self._closing:
+            if id(stream) in self._closed:
+                return
+            # Kept, so that no later stream can get its id.
+            self._closed[id(stream)] = stream
         reader = self._readers.pop(id(stream), None)
         try:
             self._port.close(stream)

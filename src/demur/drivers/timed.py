@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import weakref
 from collections.abc import Callable
 from enum import Enum
 from queue import Empty, SimpleQueue
@@ -29,10 +30,10 @@ class TimedReader:
 
     def __init__(self, read: Callable[[], Chunk | None]) -> None:
         self._read = read
-        self._wanted: SimpleQueue[bool] = SimpleQueue()
-        self._results: SimpleQueue[Chunk | Exception | None] = SimpleQueue()
+        self._wanted: SimpleQueue[Callable[[], Chunk | None] | None] = SimpleQueue()
+        self._results: SimpleQueue[Chunk | BaseException | None] = SimpleQueue()
         self._pending = False
-        self._thread: threading.Thread | None = None
+        self._started = False
 
     def read(self, timeout: float | None = None) -> Chunk | NotYet | None:
         """The next chunk, ``None`` at the end, ``NOT_YET`` after ``timeout`` seconds."""
@@ -45,28 +46,37 @@ class TimedReader:
         except Empty:
             return NOT_YET
         self._pending = False
-        if isinstance(result, Exception):
+        if isinstance(result, BaseException):
             raise result
         return result
 
     def stop(self) -> None:
         """Let the thread go; a read it is in ends when its stream is closed."""
-        if self._thread is not None:
-            self._wanted.put(False)
+        self._wanted.put(None)
 
     def _ask(self) -> None:
-        if self._thread is None:
-            work = contextvars.copy_context().run
-            self._thread = threading.Thread(
-                target=work, args=(self._work,), name="demur-read", daemon=True
-            )
-            self._thread.start()
+        if not self._started:
+            self._start()
         self._pending = True
-        self._wanted.put(True)
+        self._wanted.put(self._read)
 
-    def _work(self) -> None:
-        while self._wanted.get():
-            try:
-                self._results.put(self._read())
-            except Exception as error:  # noqa: BLE001 - handed over to the reading thread
-                self._results.put(error)
+    def _start(self) -> None:
+        self._started = True
+        # The thread knows the queues alone, so it goes even if a consumer drops its stream unread.
+        weakref.finalize(self, self._wanted.put, None).atexit = False
+        work = contextvars.copy_context().run
+        threading.Thread(
+            target=work, args=(_work, self._wanted, self._results), name="demur-read", daemon=True
+        ).start()
+
+
+def _work(
+    wanted: SimpleQueue[Callable[[], Chunk | None] | None],
+    results: SimpleQueue[Chunk | BaseException | None],
+) -> None:
+    while (read := wanted.get()) is not None:
+        try:
+            results.put(read())
+        except BaseException as error:  # noqa: BLE001 - handed over to the reading thread
+            results.put(error)
+        del read

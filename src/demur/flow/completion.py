@@ -11,7 +11,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from ..errors import RefusedError
-from ..vocabulary import AttemptOutcome, Completion, Ending, Outcome, Target, Verdict
+from ..vocabulary import AttemptOutcome, Completion, Outcome, Target, Verdict
 from .decision import Accept, Exhausted, FallBack
 from .effects import Answer, Called, CallModel, Effect, Emit, Failed
 from .journal import Journal
@@ -38,22 +38,38 @@ def completion_flow(plan: Plan) -> Generator[Effect, Answer, Served]:
     """Yields effects, is sent answers, returns what to serve.
 
     Raises the first call's own exception if that fails, ``RefusedError`` if the policy asks for it.
+    What is thrown in, a cancellation for one, comes back out once the record has been emitted.
     """
     journal = Journal(plan)
+    try:
+        served = yield from _attempts(journal)
+    except GeneratorExit:
+        raise
+    except BaseException:
+        yield Emit(journal.outcome(None))
+        raise
+    journal.own = served.seconds
+    outcome = journal.outcome(served.index)
+    yield Emit(outcome)
+    return Served(served.completion, outcome)
+
+
+def _attempts(journal: Journal) -> Generator[Effect, Answer, _Answered]:
+    """Try targets until one can be served."""
     answered: list[_Answered] = []
-    target = plan.requested
+    target = journal.plan.requested
     while True:
         decision = yield from _attempt(journal, target, answered)
         if isinstance(decision, FallBack):
             target = decision.target
             continue
         if isinstance(decision, Accept):
-            journal.would = decision.would
-            return (yield from _serve(journal, answered[-1], _ending(journal)))
+            journal.accept(decision)
+            return answered[-1]
+        journal.ending = "exhausted"
         if decision.serve == "error":
-            raise (yield from _refuse(journal))
-        kept = answered[0 if decision.serve == "first" else -1]
-        return (yield from _serve(journal, kept, "exhausted"))
+            raise refused_error(journal.outcome(None))
+        return answered[0 if decision.serve == "first" else -1]
 
 
 def _attempt(
@@ -64,36 +80,21 @@ def _attempt(
     if isinstance(answer, Failed):
         journal.add(target, "failed", journal.spend(answer.seconds), error=answer.error)
         if not answered:
-            yield Emit(journal.outcome("failed", None))
+            journal.ending = "failed"
             raise answer.error
         return (yield from next_step(journal, None, failed=True))
     assert isinstance(answer, Called)
-    seconds = journal.spend(answer.seconds)
-    verdict = yield from judge(journal, answer.completion.choices)
-    decision = yield from next_step(journal, verdict)
+    completion, seconds = answer.completion, journal.spend(answer.seconds)
+    try:
+        verdict = yield from judge(journal, completion.choices)
+        decision = yield from next_step(journal, verdict)
+    except BaseException:
+        journal.add(target, "abandoned", seconds, completion=completion)
+        raise
     outcome: AttemptOutcome = "accepted" if isinstance(decision, Accept) else "refused"
-    index = journal.add(target, outcome, seconds, verdict=verdict, completion=answer.completion)
-    answered.append(_Answered(answer.completion, index, seconds))
+    index = journal.add(target, outcome, seconds, verdict=verdict, completion=completion)
+    answered.append(_Answered(completion, index, seconds))
     return decision
-
-
-def _serve(
-    journal: Journal, answered: _Answered, ending: Ending
-) -> Generator[Effect, Answer, Served]:
-    journal.own = answered.seconds
-    outcome = journal.outcome(ending, answered.index)
-    yield Emit(outcome)
-    return Served(answered.completion, outcome)
-
-
-def _refuse(journal: Journal) -> Generator[Effect, Answer, RefusedError]:
-    outcome = journal.outcome("exhausted", None)
-    yield Emit(outcome)
-    return refused_error(outcome)
-
-
-def _ending(journal: Journal) -> Ending:
-    return "accepted" if len(journal.tried) == 1 else "fell_back"
 
 
 def refused_error(outcome: Outcome) -> RefusedError:

@@ -20,7 +20,7 @@ _OPEN, _CLOSE = "<think>", "</think>"
 
 
 class ThinkFilter:
-    """Drops a reasoning block at the beginning of a text that arrives in pieces."""
+    """Drops reasoning blocks, and blanks, at the beginning of a text that arrives in pieces."""
 
     def __init__(self) -> None:
         self._pending = ""
@@ -31,18 +31,18 @@ class ThinkFilter:
         """The visible part of what has become certain."""
         self._pending += text
         if not self._begun and not self._inside:
-            start = self._pending.lstrip()
-            if _OPEN.startswith(start[: len(_OPEN)]) and len(start) < len(_OPEN):
+            self._pending = self._pending.lstrip()
+            if self._pending != _OPEN and _OPEN.startswith(self._pending):
                 return ""
-            self._inside = start.startswith(_OPEN)
+            self._inside = self._pending.startswith(_OPEN)
             self._begun = not self._inside
         if self._inside:
             _, closed, after = self._pending.partition(_CLOSE)
             if not closed:
                 self._pending = self._pending[-len(_CLOSE) :]
                 return ""
-            self._inside, self._pending = False, after.lstrip()
-            return self.feed("") if self._pending else ""
+            self._inside, self._pending = False, after
+            return self.feed("")
         visible, self._pending = self._pending, ""
         return visible
 
@@ -63,6 +63,8 @@ class ChoiceSoFar:
     reasoning: bool = False
     signals: tuple[Signal, ...] = ()
     refusal: str = ""
+    chars: int = 0
+    """Visible characters that came, kept or not, the refusal field's included."""
     judged_chars: int = 0
     _head: str = ""
     _tail: str = ""
@@ -73,6 +75,7 @@ class ChoiceSoFar:
         self._append(self._filter.feed(delta.text))
         if len(self.refusal) < KEPT_CHARS:
             self.refusal += delta.refusal
+        self.chars += len(delta.refusal)
         self.signals += tuple(s for s in delta.signals if s not in self.signals)
         self.non_text = self.non_text or delta.non_text
         self.reasoning = self.reasoning or delta.reasoning
@@ -81,17 +84,13 @@ class ChoiceSoFar:
             self._append(self._filter.finish())
 
     def _append(self, text: str) -> None:
+        self.chars += len(text)
         room = KEPT_CHARS - len(self._head)
         self._head += text[:room]
         self._tail += text[room:]
         if len(self._tail) > 2 * KEPT_CHARS:
             self._tail = self._tail[-KEPT_CHARS:]
             self._dropped = True
-
-    @property
-    def chars(self) -> int:
-        """Visible characters kept so far, the refusal field's included."""
-        return len(self._head) + len(self._tail) + len(self.refusal)
 
     def evidence(self) -> Evidence:
         """All that is known of the choice."""
@@ -104,19 +103,21 @@ class ChoiceSoFar:
         )
 
     def prefix(self, chars: int) -> Evidence:
-        """The choice's first ``chars`` visible characters, cut back to a whole word."""
-        text = _whole_words(self._head, chars)
+        """The choice's first ``chars`` visible characters, cut back to whole words.
+
+        It depends on no character after them, so it is the same however the text was cut up.
+        """
         return Evidence(
-            text=text,
+            text=_whole_words(self._head, chars),
             refusal=_whole_words(self.refusal, max(0, chars - len(self._head))),
             signals=self.signals,
             non_text=self.non_text,
         )
 
     def due(self, cap: int) -> range:
-        """Prefix lengths not judged yet, up to ``cap``."""
+        """Prefix lengths not judged yet, up to ``cap`` and to what is kept."""
         first = self.judged_chars + STEP_CHARS
-        return range(first, min(self.chars, cap) + 1, STEP_CHARS)
+        return range(first, min(self.chars, cap, KEPT_CHARS) + 1, STEP_CHARS)
 
 
 @dataclass(slots=True)
@@ -154,12 +155,7 @@ class Gathering:
 
 
 def _whole_words(text: str, chars: int) -> str:
-    if len(text) <= chars:
-        cut = text
-    else:
-        cut = text[:chars]
-        if text[chars].isspace():
-            return cut
+    cut = text[:chars]
     # Scripts without spaces have no word to cut back to.
     space = max(cut.rfind(" "), cut.rfind("\n"))
     return cut[:space] if space > len(cut) - 24 and space > 0 else cut

@@ -10,8 +10,9 @@ or at a cap.
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 
-from ..vocabulary import Chunk, Verdict
+from ..vocabulary import Chunk, Delta, Verdict
 from .decision import overall
 from .effects import Answer, Effect
 from .gathering import ChoiceSoFar, Gathering
@@ -45,20 +46,12 @@ class Watch:
         """Take in a chunk and, while undecided, judge what it brought."""
         self.gathering.note(chunk)
         for delta in chunk.deltas:
-            choice = self.gathering.absorb(delta)
-            if self.decided:
-                continue
-            if delta.reasoning and self._settings.hold_back.reasoning == "release":
-                self._decide(None)
-                continue
-            yield from self._judge_choice(choice, urgent=bool(delta.signals or delta.non_text))
-            self._weigh()
-            if not self.decided and self.gathering.complete:
-                yield from self.conclude()
+            for part in _parts(delta):
+                choice = self.gathering.absorb(part)
+                if not self.decided:
+                    yield from self._weigh(choice, part)
         if chunk.opaque and not self.decided:
             self._decide(None)
-        if not self.decided and self._capped():
-            yield from self.cap()
 
     def conclude(self) -> Generator[Effect, Answer, None]:
         """Judge the whole: the stream has said all it will."""
@@ -101,13 +94,27 @@ class Watch:
         elif urgent:
             choice.verdict = yield from judge_one(self._journal, choice.evidence(), final=False)
 
-    def _weigh(self) -> None:
+    def _weigh(self, choice: ChoiceSoFar, delta: Delta) -> Generator[Effect, Answer, None]:
+        """Is enough held, now that ``choice`` has got ``delta``?"""
+        if delta.reasoning and self._settings.hold_back.reasoning == "release":
+            self._decide(None)
+            return
+        yield from self._judge_choice(choice, urgent=bool(delta.signals or delta.non_text))
+        if self._sure():
+            return
+        if self.gathering.complete:
+            yield from self.conclude()
+        elif self._capped():
+            yield from self.cap()
+
+    def _sure(self) -> bool:
         verdicts = [c.verdict for c in self.gathering.choices.values() if c.verdict is not None]
         sure = [v for v in verdicts if v.label != "uncertain"]
         if any(v.label == "normal" for v in sure) or len(sure) >= max(
             self.gathering.expected, len(self.gathering.choices)
         ):
             self._decide(overall(sure))
+        return self.decided
 
     def _capped(self) -> bool:
         cap = self._settings.hold_back.chars
@@ -118,3 +125,10 @@ class Watch:
     def _decide(self, verdict: Verdict | None) -> None:
         self.decided = True
         self.verdict = verdict
+
+
+def _parts(delta: Delta) -> tuple[Delta, ...]:
+    """The text a delta adds, then what else it says: as if that had come in a chunk of its own."""
+    text = Delta(delta.index, delta.text, delta.refusal)
+    rest = replace(delta, text="", refusal="")
+    return tuple(part for part in (text, rest) if part != Delta(delta.index)) or (delta,)

@@ -14,6 +14,7 @@ from ..vocabulary import (
     Usage,
     Verdict,
 )
+from .decision import Accept
 from .plan import Plan
 
 
@@ -27,6 +28,7 @@ class Journal:
     detection: float = 0.0
     held: float | None = None
     own: float = 0.0
+    ending: Ending = "abandoned"
     would: Ending | None = None
     tried: list[Target] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
@@ -79,12 +81,17 @@ class Journal:
             error=before.error if error is None else type(error).__name__,
         )
 
-    def outcome(self, ending: Ending, served: int | None, *, finished: bool = True) -> Outcome:
+    def accept(self, decision: Accept) -> None:
+        """The last attempt is the one to serve."""
+        self.ending = "accepted" if len(self.tried) == 1 else "fell_back"
+        self.would = decision.would
+
+    def outcome(self, served: int | None, *, finished: bool = True) -> Outcome:
         """The record of the request. ``own`` seconds are what the served attempt itself took."""
         return Outcome(
             api=self.plan.api,
             requested_model=self.plan.requested.model,
-            ending=ending,
+            ending=self.ending,
             attempts=tuple(self.attempts),
             served=served,
             rule=self.plan.rule.name,

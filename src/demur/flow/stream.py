@@ -12,7 +12,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..vocabulary import AttemptOutcome, Chunk, Ending, Outcome, Target, Verdict
+from ..vocabulary import AttemptOutcome, Chunk, Outcome, Target, Verdict
 from .completion import refused_error
 from .decision import Accept, Decision, Exhausted, FallBack, on_exhaustion
 from .effects import (
@@ -63,12 +63,15 @@ def stream_flow(plan: Plan) -> Generator[Effect, Answer, Outcome]:
     run = _Run(plan)
     try:
         yield from run.attempts()
-        return (yield from run.finish())
+        yield from run.finish()
     except GeneratorExit:
         raise
     except BaseException as error:
         yield from run.abandon(error)
         raise
+    outcome = run.outcome()
+    yield Emit(outcome)
+    return outcome
 
 
 class _Run:
@@ -79,7 +82,6 @@ class _Run:
         self.held: tuple[Target, _Head] | None = None
         self.reserve: _Head | None = None
         self.served: _Head | None = None
-        self.ending: Ending = "abandoned"
 
     def attempts(self) -> Steps:
         """Try targets until one can be served, and serve it."""
@@ -92,10 +94,10 @@ class _Run:
                 target = decision.target
                 continue
             if isinstance(decision, Accept):
-                self.journal.would = decision.would
-                ending: Ending = "accepted" if len(self.journal.tried) == 1 else "fell_back"
                 assert head is not None
-                yield from self._serve(head, ending)
+                yield from self._drop_reserve()
+                self.journal.accept(decision)
+                yield from self._serve(head)
                 return
             yield from self._exhaust(head, decision)
             return
@@ -110,7 +112,7 @@ class _Run:
                 target, "failed", self.journal.spend(answer.seconds), error=answer.error
             )
             if first:
-                self.ending = "failed"
+                self.journal.ending = "failed"
                 raise answer.error
             return None
         assert isinstance(answer, Opened)
@@ -188,26 +190,27 @@ class _Run:
         if head.error is not None or serve == "error" or (serve == "first" and self.reserve):
             yield from self._close(head.stream)
             return
-        if self.reserve is not None:
-            yield from self._close(self.reserve.stream)
+        yield from self._drop_reserve()
         self.reserve = head
+
+    def _drop_reserve(self) -> Steps:
+        if self.reserve is not None:
+            dropped, self.reserve = self.reserve, None
+            yield from self._close(dropped.stream)
 
     def _exhaust(self, head: _Head | None, decision: Exhausted) -> Steps:
         yield from self._put_aside(head)
+        self.journal.ending = "exhausted"
         if decision.serve == "error" or self.reserve is None:
-            self.ending = "exhausted"
-            raise refused_error(self.journal.outcome("exhausted", None))
+            raise refused_error(self.journal.outcome(None))
         kept, self.reserve = self.reserve, None
-        yield from self._serve(kept, "exhausted")
+        yield from self._serve(kept)
 
-    def _serve(self, head: _Head, ending: Ending) -> Steps:
+    def _serve(self, head: _Head) -> Steps:
         """Release what is held, then pass the rest through."""
-        if self.reserve is not None:
-            yield from self._close(self.reserve.stream)
-            self.reserve = None
-        self.served, self.ending = head, ending
+        self.served = head
         self._settle_times(head)
-        yield Emit(self.journal.outcome(ending, head.index, finished=False))
+        yield Emit(self.outcome(finished=False))
         yield Release(head.stream, tuple(head.chunks))
         head.chunks.clear()
         if head.error is not None:
@@ -245,26 +248,35 @@ class _Run:
         self.journal.own = head.first_chunk_seconds
         self.journal.held = self.journal.elapsed - head.first_chunk_at
 
-    def finish(self) -> Generator[Effect, Answer, Outcome]:
-        """The stream was served whole: judge it, close it, record it."""
+    def finish(self) -> Steps:
+        """The stream was served whole: close and judge it."""
         assert self.served is not None
-        yield from self._judge_whole(self.served)
         yield from self._close_all()
-        outcome = self._outcome()
-        yield Emit(outcome)
-        return outcome
+        yield from self._judge_whole(self.served)
 
     def abandon(self, error: BaseException) -> Steps:
-        """The consumer left, or the stream failed in its place: close and record all the same."""
-        if self.held is not None:
-            self._record(*self.held, "abandoned")
-        if self.served is not None:
-            if isinstance(error, ConsumerLeft) and self.served.watch.gathering.complete:
-                yield from self._judge_whole(self.served)
-            else:
-                self._amend(self.served, self.served.watch.verdict)
-        yield from self._close_all()
-        yield Emit(self._outcome())
+        """The consumer left, or the stream failed in its place: close and record all the same.
+
+        What is thrown in meanwhile, as by cancelling twice, cuts short nothing but the judging.
+        """
+        try:
+            if self.held is not None:
+                self._record(*self.held, "abandoned")
+            yield from self._close_all()
+            if self.served is not None:
+                yield from self._judge_abandoned(self.served, error)
+        except GeneratorExit:
+            raise
+        except BaseException as again:
+            yield from self.abandon(again)
+            raise
+        yield Emit(self.outcome())
+
+    def _judge_abandoned(self, head: _Head, error: BaseException) -> Steps:
+        if isinstance(error, ConsumerLeft) and head.watch.gathering.complete:
+            yield from self._judge_whole(head)
+        else:
+            self._amend(head, head.watch.verdict)
 
     def _judge_whole(self, head: _Head) -> Steps:
         watch = head.watch
@@ -276,11 +288,12 @@ class _Run:
             verdict = yield from judge(self.journal, watch.gathering.evidence())
         self._amend(head, verdict)
 
-    def _outcome(self) -> Outcome:
-        return self.journal.outcome(self.ending, self.served.index if self.served else None)
+    def outcome(self, *, finished: bool = True) -> Outcome:
+        served = None if self.served is None else self.served.index
+        return self.journal.outcome(served, finished=finished)
 
     def _close(self, stream: Any) -> Steps:
-        self.open.remove(stream)
+        self.open = [other for other in self.open if other is not stream]
         yield CloseStream(stream)
 
     def _close_all(self) -> Steps:
