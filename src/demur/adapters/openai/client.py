@@ -52,7 +52,8 @@ def wrapped_copy(client: ClientT, wiring: Wiring) -> ClientT:
 
 @functools.cache
 def _wrapped_class(plain: Any) -> type:
-    make_request = _awaiting if issubclass(plain, openai.AsyncOpenAI) else _blocking
+    make = _awaiting if issubclass(plain, openai.AsyncOpenAI) else _blocking
+    request, close = make(plain)
 
     @functools.wraps(plain.copy)
     def copy(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -65,14 +66,15 @@ def _wrapped_class(plain: Any) -> type:
         "__module__": plain.__module__,
         "__qualname__": plain.__qualname__,
         "_demur_plain": plain,
-        "request": make_request(plain),
+        "request": request,
+        "close": close,
         "copy": copy,
         "with_options": copy,
     }
     return type(plain.__name__, (plain,), namespace)
 
 
-def _blocking(plain: Any) -> Any:
+def _blocking(plain: Any) -> tuple[Any, Any]:
     @functools.wraps(plain.request)
     def request(
         self: Any, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None
@@ -91,10 +93,16 @@ def _blocking(plain: Any) -> Any:
         opened.http.stream = replay(opened.source, run, held)
         return _tagged_stream(exchange, opened, lambda: run.outcome)
 
-    return request
+    @functools.wraps(plain.close)
+    def close(self: Any) -> None:
+        plain.close(self)
+        for own in _own_clients(self):
+            own.close()
+
+    return request, close
 
 
-def _awaiting(plain: Any) -> Any:
+def _awaiting(plain: Any) -> tuple[Any, Any]:
     @functools.wraps(plain.request)
     async def request(
         self: Any, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None
@@ -113,7 +121,18 @@ def _awaiting(plain: Any) -> Any:
         opened.http.stream = async_replay(opened.source, run, held)
         return _tagged_stream(exchange, opened, lambda: run.outcome)
 
-    return request
+    @functools.wraps(plain.close)
+    async def close(self: Any) -> None:
+        await plain.close(self)
+        for own in _own_clients(self):
+            await own.close()
+
+    return request, close
+
+
+def _own_clients(client: Any) -> tuple[Any, ...]:
+    wiring: Wiring | None = vars(client).get(_WIRING)
+    return wiring.own if wiring else ()
 
 
 def _exchange(

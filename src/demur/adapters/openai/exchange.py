@@ -22,12 +22,17 @@ from .requests import for_fallback, wants_raw
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """What a wrapped client carries. ``clients`` are those of targets that live elsewhere."""
+    """What a wrapped client carries.
+
+    ``clients`` are those of targets that live elsewhere; those in ``own`` were made for this
+    wiring, and are closed with the wrapped client.
+    """
 
     policy: Policy
     detector: Detector
     sink: Callable[[Outcome], None]
     clients: Mapping[str, Any]
+    own: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

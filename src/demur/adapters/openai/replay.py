@@ -122,14 +122,19 @@ class _Awaited:
 
 def replay(original: Any, source: BlockingSource, held: tuple[Chunk, ...]) -> Any:
     """A stream of ``original``'s family that gives ``held`` and then what ``source`` releases."""
-    return _in_family(_Replay, type(original), "SyncByteStream")(source, held)
+    family = _family(type(original), "SyncByteStream")
+    return _joined(_Replay, family)(source, held)
 
 
 def async_replay(original: Any, source: AwaitingSource, held: tuple[Chunk, ...]) -> Any:
-    return _in_family(_AsyncReplay, type(original), "AsyncByteStream")(source, held)
+    family = _family(type(original), "AsyncByteStream")
+    return _joined(_AsyncReplay, family)(source, held)
+
+
+def _family(stream_class: type, base_name: str) -> Any:
+    return next(c for c in stream_class.__mro__ if c.__name__ == base_name)
 
 
 @cache
-def _in_family(replay_class: Any, stream_class: Any, base_name: str) -> Any:
-    base = next(c for c in stream_class.__mro__ if c.__name__ == base_name)
-    return type(replay_class.__name__.lstrip("_"), (replay_class, base), {})
+def _joined(replay_class: Any, family: Any) -> Any:
+    return type(replay_class.__name__.lstrip("_"), (replay_class, family), {})

@@ -14,7 +14,6 @@ from ...detection.building import build_detector
 from ...detection.guarded import Guarded
 from ...errors import PolicyError
 from ...policy import Policy, load_policy
-from ...policy.schema import Retry, Rule
 from ...sinks import sinks_for
 from .client import wrapped_copy
 from .exchange import Wiring, plain_class
@@ -33,11 +32,13 @@ def wrap(
     """``demur.wrap``, where openai is known to be installed."""
     chosen = _policy(policy, fallbacks)
     settings = chosen.detector
+    made = _elsewhere(client, chosen)
     wiring = Wiring(
         policy=chosen,
         detector=Guarded(detector, settings.seconds) if detector else build_detector(settings),
         sink=sinks_for(chosen),
-        clients={**_elsewhere(client, chosen), **(targets or {})},
+        clients={**made, **(targets or {})},
+        own=tuple(made.values()),
     )
     _check_targets(client, wiring.clients)
     return wrapped_copy(client, wiring)
@@ -59,8 +60,9 @@ def _policy(
         return Policy()
     if isinstance(fallbacks, str) or not fallbacks:
         raise PolicyError(f"fallbacks must be a list of models, not {fallbacks!r}")
-    retry = Retry.model_validate({"fallbacks": tuple(fallbacks)})
-    return Policy(rules=(Rule(name="fallbacks", actions=("tag", "log", "retry"), retry=retry),))
+    retry = {"fallbacks": [f if isinstance(f, str) else dict(f) for f in fallbacks]}
+    rule = {"name": "fallbacks", "actions": ["tag", "log", "retry"], "retry": retry}
+    return load_policy({"version": 1, "rules": [rule]})
 
 
 def _elsewhere(client: Any, policy: Policy) -> dict[str, Any]:

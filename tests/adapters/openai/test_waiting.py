@@ -1,0 +1,74 @@
+"""Waiting and leaving, where threads and tasks are at work."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import openai
+import pytest
+from openai_stage import ANSWER, MESSAGES, REFUSAL, piece, sse
+
+import demur
+from demur.testing import PhraseDetector, Reply, Upstream
+
+
+def test_closing_from_another_thread_wakes_a_blocked_reader():
+    """A thread that waits for a silent upstream is let go, and the server sees the cut."""
+    silent = Reply(body=sse(piece("Sure, here it comes."), "[DONE]"), delay=30)
+    with Upstream({"primary": silent}) as upstream:
+        client = openai.OpenAI(base_url=upstream.base_url, api_key="x", max_retries=0)
+        wrapped = demur.wrap(client, fallbacks=["second"], detector=PhraseDetector())
+        stream = wrapped.chat.completions.create(model="primary", messages=MESSAGES, stream=True)
+        seen = []
+
+        def read():
+            try:
+                seen.extend(stream)
+            except Exception as error:  # noqa: BLE001 - what a cut stream raises is the SDK's
+                seen.append(error)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        time.sleep(0.3)
+        stream.close()
+        assert upstream.wait_for_cut("primary")
+        reader.join(5)
+        assert not reader.is_alive()
+        client.close()
+
+
+async def test_cancelling_while_held_cuts_the_upstream():
+    """A task cancelled during the hold-back leaves no connection open."""
+    slow = Reply("I'm sorry. " * 20, chunks=None, first_delay=0.1, delay=5)
+    with Upstream({"primary": slow, "second": Reply(ANSWER)}) as upstream:
+        client = openai.AsyncOpenAI(base_url=upstream.base_url, api_key="x", max_retries=0)
+        wrapped = demur.wrap(client, fallbacks=["second"], detector=PhraseDetector())
+        task = asyncio.create_task(
+            wrapped.chat.completions.create(model="primary", messages=MESSAGES, stream=True)
+        )
+        await asyncio.sleep(0.5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(upstream.wait_for_cut, "primary")
+        await client.close()
+
+
+async def test_a_hundred_streams_at_once_do_not_mix():
+    """Concurrent streams each get one model's whole text."""
+    script = {"primary": Reply(REFUSAL, delay=0.002), "second": Reply(ANSWER, delay=0.002)}
+    with Upstream(script) as upstream:
+        client = openai.AsyncOpenAI(base_url=upstream.base_url, api_key="x", max_retries=0)
+        wrapped = demur.wrap(client, fallbacks=["second"], detector=PhraseDetector())
+
+        async def one():
+            stream = await wrapped.chat.completions.create(
+                model="primary", messages=MESSAGES, stream=True
+            )
+            return "".join([i.choices[0].delta.content or "" async for i in stream if i.choices])
+
+        texts = await asyncio.gather(*(one() for _ in range(100)))
+        assert set(texts) == {ANSWER}
+        await client.close()

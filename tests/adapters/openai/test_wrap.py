@@ -1,0 +1,144 @@
+"""What ``demur.wrap`` gives: the caller's own class, and nothing of the caller's changed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import openai
+import pytest
+from openai_stage import ANSWER, MESSAGES, REFUSAL
+
+import demur
+from demur.testing import PhraseDetector, Reply
+
+
+def test_the_wrapped_client_is_of_the_same_class_and_the_original_unchanged(caller, serve):
+    """isinstance holds, names are the same, and the client given still gets refusals."""
+    upstream = serve(primary=Reply(REFUSAL), second=Reply(ANSWER))
+    client = caller.client(upstream)
+    _ = client.chat.completions
+    before = dict(vars(client))
+    wrapped = demur.wrap(client, fallbacks=["second"], detector=PhraseDetector())
+    assert isinstance(wrapped, type(client))
+    assert type(wrapped).__qualname__ == type(client).__qualname__
+    assert vars(client) == before
+    assert caller.create(client).choices[0].message.content == REFUSAL
+    assert caller.create(wrapped).choices[0].message.content == ANSWER
+
+
+def test_copies_of_a_wrapped_client_are_wrapped(caller, serve):
+    """``copy`` and ``with_options`` keep the policy."""
+    upstream = serve(primary=Reply(REFUSAL), second=Reply(ANSWER))
+    client = caller.wrap(upstream).with_options(timeout=9).copy(max_retries=1)
+    assert (client.timeout, client.max_retries) == (9, 1)
+    assert caller.create(client).choices[0].message.content == ANSWER
+
+
+def test_wrapping_again_replaces_the_policy(caller, serve):
+    """A second wrap does not judge twice: the last policy holds."""
+    upstream = serve(primary=Reply(REFUSAL), second=Reply(REFUSAL), third=Reply(ANSWER))
+    client = demur.wrap(caller.wrap(upstream), fallbacks=["third"], detector=PhraseDetector())
+    completion = caller.create(client)
+    assert completion.choices[0].message.content == ANSWER
+    assert not upstream.calls("second")
+
+
+def test_the_default_policy_tags_and_never_retries(caller, serve):
+    """Without policy and fallbacks a refusal is tagged, logged, and returned."""
+    upstream = serve(primary=Reply(REFUSAL))
+    client = demur.wrap(caller.client(upstream), detector=PhraseDetector())
+    completion = caller.create(client)
+    assert completion.choices[0].message.content == REFUSAL
+    assert demur.outcome_of(completion).verdict.label == "refusal"
+    assert len(upstream.requests) == 1
+
+
+def test_subclasses_of_the_client_keep_their_own_methods(caller, serve):
+    """A user's own client class is wrapped as it is."""
+    base = openai.OpenAI if caller.kind == "sync" else openai.AsyncOpenAI
+
+    class Mine(base):
+        def greet(self):
+            return "hello"
+
+    upstream = serve(primary=Reply(REFUSAL), second=Reply(ANSWER))
+    mine = Mine(api_key="x", base_url=upstream.base_url)
+    wrapped = demur.wrap(mine, fallbacks=["second"], detector=PhraseDetector())
+    assert wrapped.greet() == "hello"
+    assert isinstance(wrapped, Mine)
+    assert caller.create(wrapped).choices[0].message.content == ANSWER
+    caller.wait(mine.close())
+
+
+@pytest.mark.parametrize("pinned", [None, "primary"])
+def test_azure_fallbacks_change_the_deployment(caller, serve, pinned):
+    """On Azure the model is in the URL; a fallback's is, also where the client is bound to one."""
+    upstream = serve(primary=Reply(REFUSAL), second=Reply(ANSWER))
+    cls = openai.AzureOpenAI if caller.kind == "sync" else openai.AsyncAzureOpenAI
+    client = cls(
+        api_key="x",
+        api_version="2024-10-21",
+        base_url=f"{upstream.base_url}/openai" + (f"/deployments/{pinned}" if pinned else ""),
+    )
+    wrapped = demur.wrap(client, fallbacks=["second"], detector=PhraseDetector())
+    completion = caller.create(wrapped)
+    assert completion.choices[0].message.content == ANSWER
+    assert "/deployments/second/" in upstream.requests[1].path
+    caller.wait(client.close())
+
+
+def test_what_is_no_client_is_refused_with_its_name():
+    """A wrong argument gets an error that says what was given and what is wanted."""
+    with pytest.raises(demur.UnsupportedClientError, match=r"OpenAI.*builtins\.str"):
+        demur.wrap("client")
+
+
+def test_bad_arguments_get_clear_errors(caller, serve):
+    """Both policy and fallbacks, a bare string, or a target of the wrong kind are told apart."""
+    client = caller.client(serve())
+    other = openai.AsyncOpenAI if caller.kind == "sync" else openai.OpenAI
+    with pytest.raises(demur.PolicyError, match="both policy and fallbacks"):
+        demur.wrap(client, policy={"version": 1}, fallbacks=["second"])
+    with pytest.raises(demur.PolicyError, match="must be a list"):
+        demur.wrap(client, fallbacks="second")
+    with pytest.raises(demur.PolicyError, match="targets"):
+        demur.wrap(client, fallbacks=["x"], targets={"x": other(api_key="x")})
+    with pytest.raises(demur.PolicyError, match="model"):
+        demur.wrap(client, fallbacks=[{"temperature": 1}])
+
+
+def test_importing_demur_loads_no_sdk_and_no_model_runtime():
+    """``import demur`` is light; the SDKs come with the adapters."""
+    code = (
+        "import sys, demur, demur.cli; "
+        "heavy = {'openai', 'litellm', 'torch', 'onnxruntime', 'transformers'} & set(sys.modules); "
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_openai_wrap_says_what_to_install():
+    """A missing SDK is an error that names the extra."""
+    code = (
+        "import sys; sys.modules['openai'] = None\n"
+        "import demur\n"
+        "try: demur.wrap(object())\n"
+        "except demur.MissingExtraError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "pip install 'demur[openai]'" in done.stdout, done.stderr
+
+
+def test_logged_records_hold_no_content(caller, serve, caplog):
+    """The log action writes a line a request, without prompt or response text."""
+    caplog.set_level("INFO", logger="demur")
+    upstream = serve(primary=Reply(REFUSAL), second=Reply(ANSWER))
+    secret = [{"role": "user", "content": "my secret question"}]
+    caller.create(caller.wrap(upstream), messages=secret)
+    lines = [r.getMessage() for r in caplog.records if r.name.startswith("demur")]
+    assert lines
+    for word in ("secret", "sorry", "blue one"):
+        assert not any(word in line for line in lines)
+    assert MESSAGES
