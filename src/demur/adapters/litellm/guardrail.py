@@ -9,6 +9,7 @@ LiteLLM only calls hooks that are defined on the registered class itself, so thi
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
@@ -30,7 +31,16 @@ from .headers import headers_of, show, show_in_stream
 from .requests import choices_of, matchable, opted_out, through_proxy
 from .rights import usable_in_proxy
 from .settings import Source, check_mode, detector_of, policy_of
-from .spend import add_tags, bucket, metadata_of, tags_of, tags_of_verdict
+from .spend import (
+    add_tags,
+    bucket,
+    keep_out_of_the_log,
+    log_refused,
+    metadata_of,
+    tags_of,
+    tags_of_verdict,
+)
+from .stream import Source as Stream
 from .stream import StreamPort, relay
 from .surfaces import Surface, in_own_shape, surface_for
 
@@ -87,6 +97,7 @@ class DemurGuardrail(CustomGuardrail):
         self._policy = policy_of(policy, demur)
         self._detector = detector_of(self._policy, detector)
         self._sink = sinks_for(self._policy)
+        self._tasks: set[asyncio.Task[None]] = set()
         self._chains = routers.hand_over(router, self._policy) if router is not None else {}
         super().__init__(
             guardrail_name=guardrail_name, event_hook=event_hook, default_on=default_on
@@ -141,33 +152,31 @@ class DemurGuardrail(CustomGuardrail):
         if found is None:
             return await self._serve_plain(request_data, response, surface_for(call_type))
         if not found.stream:
-            await self._bring(found, request_data, response)
+            group = chain.group_of(metadata_of(request_data))
+            await self._bring(found, request_data, response, group)
         return None
 
     @fail_open
-    async def _bring(self, found: Exchange, data: Data, response: Any) -> None:
+    async def _bring(self, found: Exchange, data: Data, response: Any, group: str | None) -> None:
         try:
-            serve_it = await found.bring(response, chain.group_of(bucket(data)))
+            serve_it = await found.bring(response, group)
         except RefusedError as error:
             raise chain.AttemptRefusedError(found.plan.requested.model, str(error)) from None
         finally:
             _tag(found, data)
         if not serve_it:
             raise chain.AttemptRefusedError(found.plan.requested.model)
+        _attach(found, response)
 
     # -- the proxy, after the call
 
-    @fail_open
     async def async_post_call_success_hook(
         self, data: Data, user_api_key_dict: Any, response: Any
     ) -> None:
         """Judge what no deployment hook has seen: a response out of LiteLLM's cache."""
         found = exchange.find(data)
-        if found is None or found.stream:
-            return
-        await found.bring(response, None)
-        if found.outcome is not None:
-            attach(response, lambda: found.outcome)
+        if found is not None and not found.stream:
+            await self._bring(found, data, response, None)
 
     @fail_open
     async def async_post_call_response_headers_hook(
@@ -193,13 +202,39 @@ class DemurGuardrail(CustomGuardrail):
                 yield item
             return
         port = StreamPort(found, response, request_data, _proxy_router())
-        items = relay(found.plan, port, self._detector, partial(_show, found, response))
+        released = partial(self._released, found, port, response)
+        items = relay(found.plan, port, self._detector, released)
         try:
             async for item in items:
                 yield item
         finally:
             await items.aclose()
             _tag(found, request_data)
+
+    def _released(
+        self,
+        found: Exchange,
+        port: StreamPort,
+        response: Any,
+        served: Stream,
+        first: Any,
+        outcome: Outcome,
+    ) -> None:
+        if "tag" in found.plan.rule.actions:
+            show_in_stream(response, served.native, first, outcome)
+        if len(outcome.attempts) > 1:
+            self._behind_the_response(port.log_refused(served, outcome))
+
+    def _behind_the_response(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.warning("demur: a refused stream is not logged: %s", type(error).__name__)
 
     # -- the SDK
 
@@ -232,10 +267,15 @@ class DemurGuardrail(CustomGuardrail):
         finally:
             _tag(found, data)
         native = served.completion.native
-        if "tag" in plan.rule.actions:
-            attach(native, lambda: served.outcome)
-            show(native, served.outcome)
-        return None if native is response else native
+        _attach(found, native)
+        if native is response:
+            return None
+        verdict = served.outcome.attempts[0].verdict
+        tags = list(tags_of_verdict(verdict)) if verdict is not None else []
+        logging_obj = data.get("litellm_logging_obj")
+        keep_out_of_the_log(logging_obj)
+        self._behind_the_response(log_refused(logging_obj, response, tags))
+        return native
 
     # -- shared
 
@@ -296,7 +336,16 @@ async def _serve_kept(found: Exchange | None, data: Data, response: Any) -> Any:
         _tag(found, data)
     if kept is None:
         raise chain.AttemptRefusedError(model, "nothing was kept")
-    return in_own_shape(found.surface, kept, response)
+    native = in_own_shape(found.surface, kept, response)
+    _attach(found, native)
+    return native
+
+
+def _attach(found: Exchange, response: Any) -> None:
+    """Let SDK users ask the response for its outcome, and see the headers a proxy would send."""
+    if found.outcome is not None and "tag" in found.plan.rule.actions:
+        attach(response, lambda: found.outcome)
+        show(response, found.outcome)
 
 
 def _tag(found: Exchange, data: Data) -> None:
@@ -307,11 +356,6 @@ def _tag(found: Exchange, data: Data) -> None:
         add_tags(data, tags_of(found.outcome))
     elif found.verdict is not None:
         add_tags(data, tags_of_verdict(found.verdict))
-
-
-def _show(found: Exchange, response: Any, served: Any, first: Any, outcome: Outcome) -> None:
-    if "tag" in found.plan.rule.actions:
-        show_in_stream(response, served, first, outcome)
 
 
 def _proxy_router() -> Any:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import anyio.to_thread
+import litellm
+
 from ...vocabulary import Outcome, Verdict
+from .chain import AttemptRefusedError
 
 
 def bucket_name(data: Mapping[str, Any]) -> str:
@@ -40,9 +45,13 @@ def add_tags(data: dict[str, Any], tags: Iterable[str]) -> None:
     found = list(tags)
     if found:
         for metadata in (bucket(data), *_logged(data.get("litellm_logging_obj"))):
-            before = metadata.get("tags")
-            kept = before if isinstance(before, list | tuple) else ()
-            metadata["tags"] = list(dict.fromkeys([*kept, *found]))
+            _merge_tags(metadata, found)
+
+
+def _merge_tags(metadata: dict[str, Any], tags: Iterable[str]) -> None:
+    before = metadata.get("tags")
+    kept = before if isinstance(before, list | tuple) else ()
+    metadata["tags"] = list(dict.fromkeys([*kept, *tags]))
 
 
 def _logged(logging_obj: Any) -> Iterator[dict[str, Any]]:
@@ -67,3 +76,43 @@ def tags_of(outcome: Outcome) -> Iterator[str]:
 def tags_of_verdict(verdict: Verdict) -> Iterator[str]:
     if verdict.label in ("partial", "refusal"):
         yield f"demur:{verdict.label}"
+
+
+async def log_refused(
+    logging_obj: Any, response: litellm.ModelResponse, tags: Sequence[str]
+) -> None:
+    """Log a refused attempt that LiteLLM will not: as a failed one that was paid for.
+
+    Like every end of a request it gives back the caller's slot of ``max_parallel_requests``. The
+    logging object is copied, so that nothing else is logged twice.
+    """
+    attempt = copy.copy(logging_obj)
+    attempt.model_call_details = dict(logging_obj.model_call_details)
+    params = dict(attempt.model_call_details.get("litellm_params") or {})
+    attempt.model_call_details["litellm_params"] = params
+    params["metadata"] = dict(params.get("metadata") or {})
+    params["litellm_metadata"] = dict(params.get("litellm_metadata") or {})
+    for metadata in _logged(attempt):
+        _merge_tags(metadata, tags)
+    model = str(attempt.model_call_details.get("model") or "")
+    attempt.record_assembled_response_for_failure(response)
+    await attempt.async_failure_handler(AttemptRefusedError(model), "")
+
+
+def keep_out_of_the_log(logging_obj: Any) -> None:
+    """Have LiteLLM not log this call's success: what it returns is another call's, logged there."""
+    logging_obj.claim_async_success_log()
+
+
+async def counted(request: Mapping[str, Any], model: str, text: str) -> litellm.ModelResponse:
+    """A response with the usage of a stream that was dropped after ``text``."""
+    usage = await anyio.to_thread.run_sync(_counted, model, request, text)
+    return litellm.ModelResponse(model=model, usage=usage)
+
+
+def _counted(model: str, request: Mapping[str, Any], text: str) -> litellm.Usage:
+    asked = request.get("messages")
+    prompt: dict[str, Any] = {"messages": asked} if asked else {"text": str(request.get("input"))}
+    before = litellm.token_counter(model=model, **prompt)
+    after = litellm.token_counter(model=model, text=text)
+    return litellm.Usage(prompt_tokens=before, completion_tokens=after, total_tokens=before + after)

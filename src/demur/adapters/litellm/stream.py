@@ -19,8 +19,15 @@ from ...flow.stream import stream_flow
 from ...vocabulary import Chunk, Completion, Outcome, Target
 from .chain import AttemptRefusedError
 from .exchange import KEY, Exchange
-from .spend import bucket_name, metadata_of, tags_of
-from .surfaces import ItemReader
+from .spend import (
+    bucket_name,
+    counted,
+    log_refused,
+    metadata_of,
+    tags_of,
+    tags_of_verdict,
+)
+from .surfaces import ItemReader, Surface
 
 _log = logging.getLogger("demur")
 
@@ -39,11 +46,19 @@ class Source:
     """
 
     native: Any
+    attempt: int
+    logging_obj: Any
     items: AsyncIterator[Any]
     reader: ItemReader
     tags: list[str]
     unreleased: list[Any] = field(default_factory=list)
     ended: bool = False
+
+    def held_text(self, surface: Surface) -> str:
+        """The text of what nobody has got."""
+        again = ItemReader(surface)
+        deltas = (delta for item in self.unreleased for delta in again.read(item).deltas)
+        return "".join(delta.text + delta.refusal for delta in deltas)
 
 
 class StreamPort:
@@ -56,8 +71,13 @@ class StreamPort:
         self._first = first
         self._request = request
         self._router = router
-        self.first: Source | None = None
+        self._opened: list[Source] = []
         self.failure: Exception | None = None
+
+    @property
+    def first(self) -> Source | None:
+        """The stream the proxy has opened, once the flow has asked for it."""
+        return self._opened[0] if self._opened else None
 
     async def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
         return await self._exchange.usable(targets)
@@ -67,12 +87,12 @@ class StreamPort:
 
     async def open(self, target: Target, attempt: int, timeout: float | None) -> Source:
         if attempt == 0:
-            self.first = source = self._source(self._first, [])
-            return source
+            return self._source(self._first, 0, self._request.get("litellm_logging_obj"), [])
         request = fallback_request(self._request, target)
         call = getattr(self._router, self._exchange.surface.router_call)
         native = await asyncio.wait_for(call(**request), timeout)
-        return self._source(native, request[bucket_name(request)]["tags"])
+        tags = request[bucket_name(request)]["tags"]
+        return self._source(native, attempt, getattr(native, "logging_obj", None), tags)
 
     async def read(self, stream: Source) -> Chunk | None:
         try:
@@ -94,8 +114,22 @@ class StreamPort:
     def emit(self, record: Outcome) -> None:
         self._exchange.emit(record)
 
-    def _source(self, native: Any, tags: list[str]) -> Source:
-        return Source(native, native.__aiter__(), ItemReader(self._exchange.surface), tags)
+    async def log_refused(self, served: Source, outcome: Outcome) -> None:
+        """Log the streams that were dropped for ``served``. One that had ended logs itself."""
+        for source in self._opened:
+            verdict = outcome.attempts[source.attempt].verdict
+            if source is served or source.ended or source.logging_obj is None or verdict is None:
+                continue
+            model = outcome.attempts[source.attempt].model
+            text = source.held_text(self._exchange.surface)
+            response = await counted(self._request, model, text)
+            await log_refused(source.logging_obj, response, list(tags_of_verdict(verdict)))
+
+    def _source(self, native: Any, attempt: int, logging_obj: Any, tags: list[str]) -> Source:
+        reader = ItemReader(self._exchange.surface)
+        source = Source(native, attempt, logging_obj, native.__aiter__(), reader, tags)
+        self._opened.append(source)
+        return source
 
 
 def fallback_request(request: Mapping[str, Any], target: Target) -> dict[str, Any]:
@@ -122,7 +156,7 @@ async def relay(
     plan: Plan,
     port: StreamPort,
     detector: Detector,
-    released: Callable[[Any, Any, Outcome], None],
+    released: Callable[[Source, Any, Outcome], None],
 ) -> AsyncGenerator[Any, None]:
     """The items the caller gets. ``released`` is told which stream they are of, which comes first,
     and the outcome so far.
@@ -135,6 +169,10 @@ async def relay(
         while True:
             try:
                 chunks = await stream.advance()
+                if chunks and not begun and stream.outcome is not None:
+                    begun = True
+                    stream.served.tags.extend(tags_of(stream.outcome))
+                    released(stream.served, chunks[0].native, stream.outcome)
             except RefusedError as error:
                 raise AttemptRefusedError(plan.requested.model, str(error)) from None
             except Exception as error:
@@ -144,12 +182,7 @@ async def relay(
                 break
             if chunks is None:
                 return
-            items = _taken(stream.served, chunks)
-            if items and not begun and stream.outcome is not None:
-                begun = True
-                stream.served.tags.extend(tags_of(stream.outcome))
-                released(stream.served.native, items[0], stream.outcome)
-            for item in items:
+            for item in _taken(stream.served, chunks):
                 yield item
         async for item in _rest(port.first):
             yield item

@@ -1,0 +1,215 @@
+"""The guardrail in LiteLLM's SDK: ``acompletion`` with and without a Router."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from proxy_scene import ANSWER, REFUSAL, SECOND
+
+from demur.attachment import outcome_of
+from demur.testing import HangingDetector, RaisingDetector, Upstream
+
+litellm = pytest.importorskip("litellm")
+
+from litellm.integrations.custom_logger import CustomLogger  # noqa: E402
+
+from demur.adapters.litellm import DemurGuardrail  # noqa: E402
+
+# LiteLLM's own models, not ours.
+pytestmark = pytest.mark.filterwarnings("ignore:Items? .* using the `ReadOnly`:UserWarning")
+
+ASK: Any = [{"role": "user", "content": "What is the capital of Portugal?"}]
+
+
+class Records(CustomLogger):  # type: ignore[misc, unused-ignore]
+    """What LiteLLM logs: status, model, tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[str, str, list[str]]] = []
+
+    async def wait_for(self, count: int) -> list[tuple[str, str, list[str]]]:
+        """LiteLLM logs behind the response."""
+        for _ in range(100):
+            if len(self.rows) >= count:
+                break
+            await asyncio.sleep(0.02)
+        return self.rows
+
+    def _note(self, status: str, kwargs: dict[str, Any]) -> None:
+        row = kwargs["standard_logging_object"]
+        self.rows.append((status, row["model"], row["request_tags"]))
+
+    async def async_log_success_event(self, kwargs: Any, *_: Any, **__: Any) -> None:
+        self._note("success", kwargs)
+
+    async def async_log_failure_event(self, kwargs: Any, *_: Any, **__: Any) -> None:
+        self._note("failure", kwargs)
+
+
+@pytest.fixture
+def records() -> Records:
+    return Records()
+
+
+@pytest.fixture
+def callbacks(records: Records, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """LiteLLM's callbacks, for this test alone. Logging is waited for."""
+    before = {name: list(getattr(litellm, name)) for name in _CALLBACK_LISTS}
+    litellm.callbacks = [records]
+    yield litellm.callbacks
+    for name, value in before.items():
+        setattr(litellm, name, value)
+
+
+_CALLBACK_LISTS = (
+    "callbacks",
+    "success_callback",
+    "failure_callback",
+    "_async_success_callback",
+    "_async_failure_callback",
+)
+
+
+def policy(model: str, *fallbacks: Any, **more: Any) -> dict[str, Any]:
+    retry = {"fallbacks": list(fallbacks), **more.pop("retry", {})}
+    rule = {"name": "r", "match": {"model": model}, "actions": ["tag", "log", "retry"], **more}
+    return {"version": 1, "rules": [{**rule, "retry": retry}]}
+
+
+async def ask(upstream: Upstream, model: str, **more: Any) -> Any:
+    return await litellm.acompletion(
+        model=model, messages=ASK, api_base=upstream.base_url, api_key="k", **more
+    )
+
+
+def router_of(upstream: Upstream, **groups: str) -> Any:
+    return litellm.Router(
+        model_list=[
+            {
+                "model_name": group,
+                "litellm_params": {
+                    "model": f"openai/{model}",
+                    "api_base": upstream.base_url,
+                    "api_key": "k",
+                },
+            }
+            for group, model in groups.items()
+        ]
+    )
+
+
+async def test_acompletion_falls_back(
+    upstream: Upstream, callbacks: list[Any], records: Records
+) -> None:
+    """A refusal is replaced, the outcome rides on the response, each attempt is logged once."""
+    callbacks.append(DemurGuardrail(policy("openai/m-refusing", "openai/m-second")))
+    response = await ask(upstream, "openai/m-refusing")
+    assert response.choices[0].message.content == SECOND
+    outcome = outcome_of(response)
+    assert outcome is not None
+    assert (outcome.ending, outcome.served_attempt.model) == ("fell_back", "openai/m-second")
+    assert "demur" not in response.model_dump_json()
+    assert sorted(await records.wait_for(2)) == [
+        ("failure", "m-refusing", ["demur:refusal"]),
+        ("success", "m-second", []),
+    ]
+
+
+async def test_acompletion_keeps_the_refusal(upstream: Upstream, callbacks: list[Any]) -> None:
+    """If the fallbacks refuse or fail, the original refusal is returned."""
+    callbacks.append(DemurGuardrail(policy("*", "openai/m-also-refusing", "openai/m-broken")))
+    response = await ask(upstream, "openai/m-refusing")
+    assert response.choices[0].message.content == REFUSAL
+    outcome = outcome_of(response)
+    assert outcome is not None
+    assert [a.outcome for a in outcome.attempts] == ["refused", "refused", "failed"]
+
+
+async def test_acompletion_passes_errors_on(upstream: Upstream, callbacks: list[Any]) -> None:
+    """A call that fails raises what it raises without demur."""
+    callbacks.append(DemurGuardrail(policy("*", "openai/m-second")))
+    with pytest.raises(litellm.BadRequestError, match="scripted failure"):
+        await ask(upstream, "openai/m-broken")
+
+
+async def test_exhausted_error(upstream: Upstream, callbacks: list[Any]) -> None:
+    """``exhausted: error`` raises LiteLLM's own policy error, without text."""
+    callbacks.append(
+        DemurGuardrail(policy("*", "openai/m-also-refusing", retry={"exhausted": "error"}))
+    )
+    with pytest.raises(litellm.ContentPolicyViolationError) as caught:
+        await ask(upstream, "openai/m-refusing")
+    assert "help with that" not in str(caught.value)
+
+
+@pytest.mark.parametrize("detector", [RaisingDetector(), HangingDetector()])
+async def test_failing_detector(upstream: Upstream, callbacks: list[Any], detector: Any) -> None:
+    """A detector that raises or hangs leaves the response as it is."""
+    settings = {**policy("*", "openai/m-second"), "detector": {"seconds": 0.2}}
+    callbacks.append(DemurGuardrail(settings, detector=detector))
+    response = await asyncio.wait_for(ask(upstream, "openai/m-refusing"), 5.0)
+    assert response.choices[0].message.content == REFUSAL
+    if isinstance(detector, HangingDetector):
+        detector.release()
+
+
+async def test_normal_and_streamed_answers(upstream: Upstream, callbacks: list[Any]) -> None:
+    """What is not refused is untouched; SDK streams are passed on as they are."""
+    callbacks.append(DemurGuardrail(policy("*", "openai/m-second")))
+    response = await ask(upstream, "openai/m-helpful")
+    assert response.choices[0].message.content == ANSWER
+    outcome = outcome_of(response)
+    assert outcome is not None
+    assert outcome.verdict is not None
+    assert outcome.verdict.label == "normal"
+    chunks = await ask(upstream, "openai/m-helpful", stream=True)
+    texts = [c.choices[0].delta.content or "" async for c in chunks]
+    assert "".join(texts) == ANSWER
+
+
+async def test_router_falls_back(
+    upstream: Upstream, callbacks: list[Any], records: Records
+) -> None:
+    """A Router given to the guardrail falls back by itself: one call a model, no cool-down."""
+    router = router_of(upstream, primary="m-refusing", second="m-second")
+    callbacks.append(DemurGuardrail(policy("primary", "second"), router=router))
+    before = len(upstream.calls("m-refusing"))
+    for _ in range(4):
+        response = await router.acompletion(model="primary", messages=ASK)
+        assert response.choices[0].message.content == SECOND
+    assert len(upstream.calls("m-refusing")) == before + 4
+    outcome = outcome_of(response)
+    assert outcome is not None
+    assert [a.model for a in outcome.attempts] == ["primary", "second"]
+    headers = response._hidden_params["additional_headers"]
+    assert headers["x-litellm-attempted-fallbacks"] == 1
+    rows = await records.wait_for(8)
+    assert [row[0] for row in rows] == ["failure", "success"] * 4
+    assert rows[-1][2] == ["demur:refusal", "demur:served:second"]
+
+
+@pytest.mark.parametrize("fallback", ["m-also-refusing", "m-broken"])
+async def test_router_keeps_the_refusal(
+    upstream: Upstream, callbacks: list[Any], fallback: str
+) -> None:
+    """If the Router's fallbacks refuse or fail, the original refusal is returned."""
+    router = router_of(upstream, primary="m-refusing", other=fallback)
+    callbacks.append(DemurGuardrail(policy("primary", "other"), router=router))
+    response = await router.acompletion(model="primary", messages=ASK)
+    assert response.choices[0].message.content == REFUSAL
+
+
+async def test_router_of_its_own(upstream: Upstream, callbacks: list[Any]) -> None:
+    """Requests of a Router the guardrail was not given are judged, and never lost."""
+    router = router_of(upstream, primary="m-refusing", second="m-second")
+    callbacks.append(DemurGuardrail(policy("primary", "second")))
+    response = await router.acompletion(model="primary", messages=ASK)
+    assert response.choices[0].message.content == REFUSAL
+    outcome = outcome_of(response)
+    assert outcome is not None
+    assert outcome.verdict is not None
+    assert outcome.verdict.label == "refusal"
