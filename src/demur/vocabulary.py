@@ -118,7 +118,8 @@ class Chunk:
     """A piece of a stream: bytes or an item (``native``), and what it was read to say.
 
     ``opaque`` marks an error event or something unreadable: from there on the stream is passed
-    through unjudged, as without demur.
+    through unjudged, as without demur. ``done`` marks the API's own end of a stream, after which
+    an upstream may keep the connection open for as long as it likes.
     """
 
     native: Any
@@ -126,6 +127,7 @@ class Chunk:
     model: str | None = None
     usage: Usage | None = None
     opaque: bool = False
+    done: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ def test_errors_are_not_judged(api: Api, payload: object) -> None:
 def test_named_error_event_is_opaque(api: Api) -> None:
     """An event named error is one, whatever its data; the end marker is none."""
     assert shape_for(api).read_event("error", '{"message": "overloaded"}').opaque
-    assert shape_for(api).read_event(None, " [DONE] ") == Chunk(None)
+    assert shape_for(api).read_event(None, " [DONE] ") == Chunk(None, done=True)
 
 
 def gather(chunks: Iterable[Chunk]) -> tuple[dict[int, Evidence], Usage, set[int]]:

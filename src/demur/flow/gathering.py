@@ -129,16 +129,24 @@ class Gathering:
     model: str | None = None
     usage: Usage | None = None
     opaque: bool = False
+    done: bool = False
 
     def note(self, chunk: Chunk) -> None:
         self.opaque = self.opaque or chunk.opaque
         self.model = self.model or chunk.model
-        self.usage = chunk.usage or self.usage
+        if chunk.usage is not None:
+            self.usage = _added(self.usage or Usage(), chunk.usage)
 
     def absorb(self, delta: Delta) -> ChoiceSoFar:
         choice = self.choices.setdefault(delta.index, ChoiceSoFar())
         choice.absorb(delta)
         return choice
+
+    def end(self) -> None:
+        """The stream has said all it will, whether or not it said so for each choice."""
+        self.done = True
+        for choice in self.choices.values():
+            choice.absorb(Delta(finished=True))
 
     def evidence(self) -> tuple[Evidence, ...]:
         return tuple(choice.evidence() for choice in self.choices.values())
@@ -150,8 +158,15 @@ class Gathering:
     @property
     def complete(self) -> bool:
         """Whether every choice asked for has finished."""
-        done = [c for c in self.choices.values() if c.finished]
-        return len(done) >= max(self.expected, len(self.choices))
+        finished = [c for c in self.choices.values() if c.finished]
+        return self.done or len(finished) >= max(self.expected, len(self.choices))
+
+
+def _added(before: Usage, new: Usage) -> Usage:
+    """Counts only grow; Anthropic sends the input's at the beginning, the output's at the end."""
+    return Usage(
+        max(before.input_tokens, new.input_tokens), max(before.output_tokens, new.output_tokens)
+    )
 
 
 def _whole_words(text: str, chars: int) -> str:

@@ -41,6 +41,8 @@ class Watch:
         self.gathering.note(chunk)
         for delta in chunk.deltas:
             self.gathering.absorb(delta)
+        if chunk.done:
+            self.gathering.end()
 
     def see(self, chunk: Chunk) -> Generator[Effect, Answer, None]:
         """Take in a chunk and, while undecided, judge what it brought."""
@@ -52,9 +54,14 @@ class Watch:
                     yield from self._weigh(choice, part)
         if chunk.opaque and not self.decided:
             self._decide(None)
+        if chunk.done:
+            self.gathering.end()
+            if not self.decided:
+                yield from self.conclude()
 
     def conclude(self) -> Generator[Effect, Answer, None]:
         """Judge the whole: the stream has said all it will."""
+        self.gathering.end()
         self.final = True
         self._decide((yield from judge(self._journal, self.gathering.evidence())))
 

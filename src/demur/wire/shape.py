@@ -37,7 +37,7 @@ class Shape:
     def read_event(self, event: str | None, data: str, native: Any = None) -> Chunk:
         """One server-sent event, as ``SSEReader`` gives it."""
         if data.strip() == DONE:
-            return Chunk(native)
+            return Chunk(native, done=True)
         try:
             payload = json.loads(data)
         except (ValueError, RecursionError):

@@ -297,3 +297,15 @@ def test_no_thread_and_no_garbage_is_left_behind(caller, serve):
     while any(t.name == "demur-read" for t in threading.enumerate()):
         assert time.monotonic() < deadline, threading.enumerate()
         time.sleep(0.02)
+
+
+def test_the_end_of_the_events_decides_not_the_end_of_the_connection(caller, serve):
+    """After ``[DONE]`` nothing more is waited for, however long the server keeps the line open."""
+    body = sse(piece("Hi"), "[DONE]", "never read")
+    upstream = serve(primary=Reply(body=(body[0] + body[1], body[2]), delay=20))
+    start = time.monotonic()
+    stream = caller.create(caller.wrap(upstream), stream=True)
+    assert caller.text(stream) == "Hi"
+    caller.wait(stream.close())
+    assert time.monotonic() - start < 10
+    assert demur.outcome_of(stream).verdict.label == "normal"

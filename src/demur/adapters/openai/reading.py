@@ -72,6 +72,7 @@ class ByteReader:
             model=next((chunk.model for chunk in said if chunk.model), None),
             usage=next((chunk.usage for chunk in reversed(said) if chunk.usage), None),
             opaque=any(chunk.opaque for chunk in said),
+            done=any(chunk.done for chunk in said),
         )
 
 
