@@ -25,7 +25,8 @@ SCRIPT: dict[str, Any] = {
 GROUPS = {
     "primary": "m-refusing",
     "slow": "m-refusing-slowly",
-    "wide": "m-refusing",
+    # A provider that knows chat completions only: LiteLLM translates the other surfaces.
+    "translated": "hosted_vllm/m-refusing-slowly",
     "helpful": "m-helpful",
     "second": "m-second",
     "stubborn": "m-also-refusing",
@@ -56,7 +57,7 @@ POLICY = {
     "rules": [
         *(
             _rule(m, "second")
-            for m in ("primary", "slow", "helpful", "tools", "raising", "hanging")
+            for m in ("primary", "slow", "translated", "helpful", "tools", "raising", "hanging")
         ),
         _rule("both", "stubborn"),
         _rule("hops", "stubborn", "second"),

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -20,7 +20,8 @@ import yaml
 from typing_extensions import Self
 
 MASTER_KEY = "sk-master"
-LIMITED_KEY = "sk-limited"
+LIMITED_KEY = "sk-limited"  # may use the model group "primary" only
+NARROW_KEY = "sk-narrow"  # one request at a time
 GUARDRAIL = "demur.adapters.litellm.DemurGuardrail"
 START_SECONDS = 90.0
 
@@ -51,8 +52,11 @@ class Records(CustomLogger):
 records = Records()
 
 async def auth(request, api_key):
-    models = ["primary", "wide"] if api_key == "sk-limited" else []
-    return UserAPIKeyAuth(api_key=api_key, models=models)
+    if api_key == "sk-limited":
+        return UserAPIKeyAuth(api_key=api_key, models=["primary"])
+    if api_key == "sk-narrow":
+        return UserAPIKeyAuth(api_key=api_key, max_parallel_requests=1)
+    return UserAPIKeyAuth(api_key=api_key)
 
 class Moody:
     name = "moody"
@@ -151,18 +155,27 @@ class Proxy:
     def log(self, chars: int = 8000) -> str:
         return self._log.read_text(errors="replace")[-chars:]
 
-    def records(self, call_id: str, at_least: int, seconds: float = 5.0) -> list[dict[str, Any]]:
+    def records(self, call_id: str, at_least: int) -> list[dict[str, Any]]:
         """The rows logged for a request: they are written after its response was sent."""
-        end = time.monotonic() + seconds
-        while True:
-            rows = [json.loads(line) for line in self._records.read_text().splitlines()]
-            found = [row for row in rows if row["litellm_call_id"] == call_id]
-            if len(found) >= at_least or time.monotonic() > end:
-                return found
-            time.sleep(0.05)
+        return self._wait_for_rows(at_least, lambda row: row["litellm_call_id"] == call_id)
+
+    def records_after(self, count: int, at_least: int) -> list[dict[str, Any]]:
+        """The rows that have been added to the first ``count``."""
+        return self._wait_for_rows(count + at_least, lambda row: True)[count:]
 
     def all_records(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._records.read_text().splitlines()]
+
+    def _wait_for_rows(
+        self, at_least: int, wanted: Callable[[dict[str, Any]], bool]
+    ) -> list[dict[str, Any]]:
+        end = time.monotonic() + 5.0
+        while True:
+            found = [row for row in self.all_records() if wanted(row)]
+            if len(found) >= at_least or time.monotonic() > end:
+                time.sleep(0.2)  # one too many would come now
+                return [row for row in self.all_records() if wanted(row)]
+            time.sleep(0.05)
 
     def close(self) -> None:
         if self._process.poll() is None:
@@ -188,7 +201,7 @@ def _config(
             {
                 "model_name": group,
                 "litellm_params": {
-                    "model": f"openai/{model}",
+                    "model": model if "/" in model else f"openai/{model}",
                     "api_base": base_url,
                     "api_key": "sk-upstream",
                 },

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from proxy_scene import ANSWER, REFUSAL, SCRIPT, SECOND
-from proxy_stage import LIMITED_KEY, Proxy
+from proxy_stage import LIMITED_KEY, NARROW_KEY, Proxy
 
 from demur.testing import Upstream
 
@@ -35,6 +35,8 @@ def test_refusal_is_replaced(client: Any, upstream: Upstream) -> None:
     text, headers = ask(client, "primary")
     assert text == SECOND
     assert headers["x-demur-label"] == "normal"
+    assert headers["x-demur-source"] == "embedded"
+    assert 0.0 <= float(headers["x-demur-score"]) < 0.5
     assert headers["x-demur-served-model"] == "second"
     assert headers["x-demur-attempts"] == "2"
     assert headers["x-demur-rule"] == "rule-primary"
@@ -46,8 +48,11 @@ def test_refusal_is_replaced_in_a_stream(client: Any) -> None:
     """Streamed, nothing of the refused attempt is seen, and headers tell of the fallback."""
     texts, headers = stream(client, "primary")
     assert "".join(texts) == SECOND
+    assert headers["x-demur-label"] == "normal"
     assert headers["x-demur-served-model"] == "second"
     assert headers["x-demur-attempts"] == "2"
+    assert headers["x-litellm-attempted-fallbacks"] == "1"
+    assert headers["x-litellm-model-group"] == "second"
 
 
 def test_everybody_refuses(client: Any, proxy: Proxy, upstream: Upstream) -> None:
@@ -181,6 +186,28 @@ def test_tags_reach_the_logs(client: Any, proxy: Proxy) -> None:
         ("failure", "primary", ["demur:refusal"]),
         ("success", "second", ["demur:refusal", "demur:served:second"]),
     ]
+
+
+def test_refused_stream_is_logged_once(client: Any, proxy: Proxy) -> None:
+    """A stream cut as refused is logged with the tokens it used; its fallback has its own row."""
+    before = len(proxy.all_records())
+    stream(client, "slow")
+    rows = proxy.records_after(before, 2)
+    assert sorted((r["status"], r["model_group"], tuple(_tags(r))) for r in rows) == [
+        ("failure", "slow", ("demur:refusal",)),
+        ("success", "second", ("demur:refusal", "demur:served:second")),
+    ]
+    assert all(row["total_tokens"] > 5 for row in rows)
+
+
+def test_parallel_requests_are_given_back(proxy: Proxy) -> None:
+    """A key for one request at a time is free again after each fallback."""
+    from openai import OpenAI
+
+    with OpenAI(base_url=f"{proxy.url}/v1", api_key=NARROW_KEY, max_retries=0) as client:
+        for ask_it in (stream, ask, stream, stream):
+            ask_it(client, "primary")
+            time.sleep(0.3)  # LiteLLM gives the slot back behind the response
 
 
 def test_opting_out(client: Any) -> None:

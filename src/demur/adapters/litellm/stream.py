@@ -107,9 +107,8 @@ class StreamPort:
         return stream.reader.read(item)
 
     async def close(self, stream: Source) -> None:
-        aclose = getattr(stream.native, "aclose", None)
-        if aclose is not None and not stream.ended:
-            await aclose()
+        if not stream.ended:
+            await _cut(stream.native)
 
     def emit(self, record: Outcome) -> None:
         self._exchange.emit(record)
@@ -188,6 +187,23 @@ async def relay(
             yield item
     finally:
         await stream.close()
+
+
+async def _cut(native: Any) -> None:
+    """Close the upstream connection.
+
+    LiteLLM's Responses iterators do not pass a close on to the HTTP response, or the chat stream,
+    that they read.
+    """
+    inner = getattr(native, "_billing_source", native)
+    for holder in (
+        native,
+        getattr(native, "response", None),
+        getattr(inner, "litellm_custom_stream_wrapper", None),
+    ):
+        aclose = getattr(holder, "aclose", None)
+        if aclose is not None:
+            await aclose()
 
 
 def _taken(source: Source, chunks: Sequence[Chunk]) -> list[Any]:

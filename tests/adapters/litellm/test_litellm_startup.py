@@ -1,0 +1,74 @@
+"""A guardrail that cannot work must keep the proxy from starting, and say why."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from proxy_stage import Proxy, missing
+
+from demur.errors import PolicyError
+
+pytest.importorskip("litellm")
+
+from demur.adapters.litellm import DemurGuardrail
+
+MODES = ["pre_call", "post_call"]
+
+
+def test_proxy_does_not_start(tmp_path: Path) -> None:
+    """A bad policy or mode ends the process with a message, instead of a proxy without demur."""
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+    common: dict[str, Any] = {"base_url": "http://127.0.0.1:9/v1", "models": {"primary": "m"}}
+    typo = "version: 1\nrules:\n  - {name: x, actoins: [tag]}\n"
+    with (
+        Proxy(tmp_path / "typo", policy=typo, **common) as bad_policy,
+        Proxy(tmp_path / "mode", policy="version: 1\n", mode=["post_call"], **common) as bad_mode,
+    ):
+        assert bad_policy.wait_until_exit(60) != 0
+        assert "policy.yaml:3: rules[0].actoins: unknown key" in bad_policy.log()
+        assert bad_mode.wait_until_exit(60) != 0
+        assert "needs mode: [pre_call, post_call]" in bad_mode.log()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"demur": {"policy": "there-is-none.yaml"}},
+        {"demur": {"polcy": "policy.yaml"}},
+        {"demur": "policy.yaml"},
+        {"policy": {"version": 2}},
+        {"event_hook": "post_call"},
+        {"event_hook": ["pre_call", "during_call"]},
+        {"event_hook": SimpleNamespace(tags={}, default=MODES)},
+    ],
+    ids=str,
+)
+def test_bad_configuration(arguments: dict[str, Any]) -> None:
+    """LiteLLM starts without a guardrail that raises ValueError or TypeError: this is neither."""
+    with pytest.raises(PolicyError) as caught:
+        DemurGuardrail(**arguments)
+    assert not isinstance(caught.value, ValueError | TypeError)
+
+
+def test_policy_beside_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path starts in the working directory, else beside the proxy's configuration."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "policy.yaml").write_text("version: 1\nmode: shadow\n")
+    server = SimpleNamespace(user_config_file_path=os.fspath(tmp_path / "etc" / "config.yaml"))
+    monkeypatch.setitem(sys.modules, "litellm.proxy.proxy_server", server)
+    monkeypatch.chdir(tmp_path)
+    assert DemurGuardrail(demur={"policy": "policy.yaml"})._policy.mode == "shadow"
+    (tmp_path / "policy.yaml").write_text("version: 1\nmode: enforce\n")
+    assert DemurGuardrail(demur={"policy": "policy.yaml"})._policy.mode == "enforce"
+
+
+def test_other_vendors_defaults() -> None:
+    """LiteLLM passes every vendor's settings to every guardrail: they are no business of ours."""
+    DemurGuardrail(event_hook=MODES, guardrail_name="g", api_key=None, mask=False, on_flagged="x")
