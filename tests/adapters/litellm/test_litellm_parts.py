@@ -1,0 +1,173 @@
+"""The adapter's parts, without a proxy: chains, headers, what happens when demur itself fails."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("litellm")
+
+from demur.adapters.litellm import DemurGuardrail
+from demur.adapters.litellm.chain import KEPT, AttemptRefusedError, entries
+from demur.adapters.litellm.exchange import KEY, Exchange, find
+from demur.adapters.litellm.headers import headers_of
+from demur.adapters.litellm.stream import StreamPort, relay
+from demur.adapters.litellm.surfaces import surface_for
+from demur.flow.plan import Plan
+from demur.policy import load_policy
+from demur.testing import PhraseDetector
+from demur.vocabulary import Attempt, Outcome, Target, Verdict
+
+
+def plan_of(*fallbacks: Any, **retry: Any) -> Plan:
+    rule = {
+        "name": "r",
+        "actions": ["tag", "log", "retry"],
+        "retry": {"fallbacks": list(fallbacks), **retry},
+    }
+    policy = load_policy({"version": 1, "rules": [rule]})
+    plan = Plan.of(policy, api="chat", model="primary", stream=False, metadata={})
+    assert plan is not None
+    return plan
+
+
+def test_chain_entries() -> None:
+    """Each hop patches the original request, and the last entry keeps the refusal."""
+    plan = plan_of("second", {"model": "third", "temperature": 0.2}, "fourth")
+    assert entries(plan, {"temperature": 1.0}, own=["operator's"]) == [
+        "second",
+        {"model": "third", "temperature": 0.2},
+        {"model": "fourth", "temperature": 1.0},
+        "operator's",
+        {"model": "primary", "mock_response": KEPT},
+    ]
+
+
+def test_chain_is_as_long_as_the_policy_lets_it() -> None:
+    """A limit on attempts shortens the chain; ``exhausted: error`` keeps nothing."""
+    handed = entries(plan_of("second", "third", attempts=2, exhausted="error"), {})
+    assert handed == ["second"]
+
+
+def test_headers_hold_no_line_breaks() -> None:
+    """Whatever names hold, a header is one line of ASCII."""
+    verdict = Verdict("refusal", 0.98765, "embedded")
+    attempts = (Attempt("mødel", "mødel\r\nx-evil: 1", "accepted", verdict),)
+    outcome = Outcome("chat", "m", "accepted", attempts, served=0, rule="r\u2028")
+    headers = headers_of(outcome)
+    assert headers["x-demur-score"] == "0.988"
+    assert headers["x-demur-served-model"] == "m?del  x-evil: 1"
+    assert all(value.isascii() and value.isprintable() for value in headers.values())
+
+
+def exchange_for(plan: Plan, *, stream: bool = False) -> Exchange:
+    async def everybody(targets: Any) -> tuple[Target, ...]:
+        return tuple(targets)
+
+    surface = surface_for("acompletion")
+    assert surface is not None
+    return Exchange(plan, surface, PhraseDetector(), everybody, lambda _: None, stream=stream)
+
+
+def answer(text: str) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text}
+    return {"object": "chat.completion", "choices": [{"index": 0, "message": message}]}
+
+
+async def test_exchange_follows_the_router() -> None:
+    """Attempts that left no response are passed over; what is owed is the first refusal."""
+    exchange = exchange_for(plan_of("second", "third", "fourth"))
+    first = answer("I'm sorry, no.")
+    assert not await exchange.bring(first, "primary")
+    assert not await exchange.bring(answer("I cannot."), "third")
+    kept = await exchange.give_up()
+    assert kept is not None
+    assert kept.native is first
+    outcome = exchange.outcome
+    assert outcome is not None
+    assert outcome.ending == "exhausted"
+    assert [a.outcome for a in outcome.attempts] == ["refused", "failed", "refused", "failed"]
+
+
+async def test_exchange_serves_the_fallback() -> None:
+    """A fallback's normal answer is what to serve, and later calls change nothing."""
+    exchange = exchange_for(plan_of("second"))
+    assert not await exchange.bring(answer("I can't."), "primary")
+    assert await exchange.bring(answer("Sure."), "second")
+    assert await exchange.bring(answer("I can't."), "second")
+    assert exchange.outcome is not None
+    assert exchange.outcome.fell_back
+
+
+async def test_nobody_falls_back_without_a_router() -> None:
+    """A refusal from the cache, or of a call past the Router, is served."""
+    exchange = exchange_for(plan_of("second"))
+    assert await exchange.bring(answer("I can't."), None)
+
+
+def test_exchange_is_found_for_its_own_call_only() -> None:
+    """LiteLLM's own calls inside a request carry its metadata: they are nobody's answer."""
+    exchange = exchange_for(plan_of("second"))
+    exchange.call_id = "a"
+    assert find({"metadata": {KEY: exchange}, "litellm_call_id": "a"}) is exchange
+    assert find({"litellm_metadata": {KEY: exchange}, "litellm_call_id": "a"}) is exchange
+    assert find({"metadata": {KEY: exchange}, "litellm_call_id": "b"}) is None
+    marked = {KEY: exchange, "internal_call_origin": "router"}
+    assert find({"metadata": marked, "litellm_call_id": "a"}) is None
+    assert find({"metadata": {KEY: "from a client"}}) is None
+
+
+async def test_kept_answer_is_never_shown() -> None:
+    """The stand-in for the kept response is an error where nothing was kept."""
+    guardrail = DemurGuardrail()
+    hook = guardrail.async_post_call_success_deployment_hook
+    for metadata in ({}, {KEY: exchange_for(plan_of("second"))}):
+        data = {"mock_response": KEPT, "model": "m", "metadata": metadata}
+        with pytest.raises(AttemptRefusedError):
+            await hook(data, answer(KEPT), "acompletion")
+
+
+class FirstStream:
+    """What the proxy would have opened."""
+
+    def __init__(self, *texts: str, error: Exception | None = None) -> None:
+        self._texts = texts
+        self._error = error
+
+    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        for text in self._texts:
+            yield {"choices": [{"index": 0, "delta": {"content": text}}]}
+        if self._error is not None:
+            raise self._error
+
+
+async def relayed(stream: FirstStream, released: Any = lambda *_: None) -> list[str]:
+    exchange = exchange_for(plan_of("second"), stream=True)
+    port = StreamPort(exchange, stream, {"model": "primary"}, router=None)
+    items = relay(exchange.plan, port, PhraseDetector(), released)
+    return [item["choices"][0]["delta"]["content"] async for item in items]
+
+
+async def test_stream_survives_a_failure_of_ours() -> None:
+    """If demur fails, what was held and the rest of the stream are passed on, each item once."""
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("scripted")
+
+    texts = ["I ", "think ", "that ", "Lisbon ", "it ", "is."]
+    assert await relayed(FirstStream(*texts), broken) == texts
+
+
+async def test_stream_keeps_its_own_error() -> None:
+    """The upstream's error is raised in its place, after what came before it."""
+    error = ConnectionError("scripted")
+    with pytest.raises(ConnectionError) as caught:
+        await relayed(FirstStream("Sure, ", "Lisb", error=error))
+    assert caught.value is error
+
+
+async def test_stream_whose_fallback_cannot_be_called() -> None:
+    """Without a Router to call, a refused stream is served after all."""
+    assert await relayed(FirstStream("I'm sorry", ", no.")) == ["I'm sorry", ", no."]
