@@ -145,6 +145,7 @@ class Stage:
             effect = next(flow)
             while True:
                 trace.effects.append(effect)
+                assert len(trace.effects) < 10_000, "a flow without end"
                 thrown = self.throw.get(len(trace.effects) - 1)
                 if thrown is not None:
                     if isinstance(effect, CloseStream):

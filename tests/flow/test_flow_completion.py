@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from flow_stage import FILTERED, A, B, C, D, Stage, Trace, plan_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demur.errors import RefusedError
@@ -40,7 +40,9 @@ def play(plan: Plan, scripts: Mapping[str, Any], **stage: Any) -> Trace:
 
 choices = st.lists(st.sampled_from([NORMAL, REFUSAL, PARTIAL, EMPTY, TOOL, SIGNALLED]), max_size=3)
 answers = st.one_of(
-    choices.map(lambda c: completion(*c)), st.builds(ConnectionError, st.just("scripted"))
+    st.builds(completion, st.just(REFUSAL)),
+    choices.map(lambda c: completion(*c)),
+    st.builds(ConnectionError, st.just("scripted")),
 )
 
 
@@ -110,6 +112,7 @@ def expected(case: Case) -> tuple[list[Target], Any]:
 
 
 @given(cases())
+@settings(max_examples=300)
 def test_who_is_called_and_who_is_served(case: Case) -> None:
     """Targets are called in the chain's order, once each, and the right answer comes back, whole.
 
@@ -193,6 +196,16 @@ def test_a_failing_detector_never_costs_the_response(case: Case, detector: Any) 
         assert trace.outcome.verdict.degraded
 
 
+@pytest.mark.parametrize(("exhausted", "served"), [("first", "a"), ("last", "c")])
+def test_exhausted_serves_the_first_or_the_last_that_answered(exhausted: str, served: str) -> None:
+    """The refusal that is served after all is the very object, also if a later call failed."""
+    scripts: dict[str, Any] = {name: completion(REFUSAL) for name in "abc"}
+    scripts["d"] = ConnectionError("scripted")
+    trace = play(plan_of(B, C, D, retry={"exhausted": exhausted}), scripts)
+    assert trace.result.completion is scripts[served]
+    assert trace.outcome.ending == "exhausted"
+
+
 def test_on_error_refuse_falls_back() -> None:
     """With ``on_error: refuse`` a response that cannot be judged is retried like a refusal."""
     plan = plan_of(B, on_error="refuse")
@@ -274,6 +287,14 @@ def test_seconds_add_up(case: Case, seconds: list[float], limit: float) -> None:
     assert outcome.detection_seconds == pytest.approx(detection)
     own = outcome.served_attempt.seconds if outcome.served_attempt else 0.0
     assert outcome.added_seconds == pytest.approx(elapsed - own, abs=1e-6)
+
+
+def test_detection_that_fails_takes_time_too() -> None:
+    """Seconds spent on a detector that raised are detection seconds, and the caller's."""
+    scripts = {"a": completion(NORMAL)}
+    trace = play(plan_of(), scripts, detector=RaisingDetector(), seconds=iter([1.0, 2.0]))
+    assert trace.outcome.detection_seconds == pytest.approx(2.0)
+    assert trace.outcome.added_seconds == pytest.approx(2.0)
 
 
 def test_no_fallback_is_started_late() -> None:

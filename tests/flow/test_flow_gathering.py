@@ -67,6 +67,7 @@ def test_memory_is_bounded_while_nothing_is_visible(piece: str, thinking: bool) 
 
 
 @given(st.lists(st.integers(1, 5_000), max_size=40))
+@example([5_000] * 40)
 def test_a_long_text_keeps_its_beginning_and_its_end(sizes: list[int]) -> None:
     """Of any text at most three times ``KEPT_CHARS`` are kept, in whatever pieces it came."""
     choice, text = ChoiceSoFar(), ""

@@ -255,6 +255,14 @@ def test_a_server_that_ignores_n_is_judged_at_its_end() -> None:
     assert trace.outcome.ending == "fell_back"
 
 
+def test_the_apis_own_end_marker_ends_the_wait() -> None:
+    """An upstream may keep the connection open after it: the whole is judged at the marker."""
+    silent = [chunk("I'm"), Chunk(object(), done=True), Pause(1e6), chunk("never held for")]
+    plan = plan_of(B, hold={"seconds": None})
+    assert held(play(silent, plan)) == 2
+    assert play(silent, plan, Unsure()).outcome.attempts[0].outcome == "refused"
+
+
 def test_nothing_is_judged_twice_while_held() -> None:
     """Each prefix is judged once, at multiples of the step, cut back to whole words."""
     trace = play(stream_of("I'm sorry, no", 1), plan_of(B), PhraseDetector(["I'm sorry, not"]))

@@ -55,7 +55,8 @@ class Act:
 @st.composite
 def acts(draw: st.DrawFn) -> Act:
     size = draw(st.integers(1, 30))
-    kind = draw(st.sampled_from(sorted(KINDS)))
+    # Refusals most of the time, or chains would seldom come to their end.
+    kind = draw(st.sampled_from(["refuse"] * len(KINDS) + sorted(KINDS)))
     return replace(KINDS[kind](size), kind=kind)
 
 
@@ -166,6 +167,7 @@ def check_closed_once(trace: Trace) -> None:
 
 
 @given(cases())
+@settings(max_examples=300)
 def test_who_is_opened_and_who_is_served(case: Case) -> None:
     """The caller sees one model's stream, whole and alone, the very chunks in their order.
 
@@ -338,6 +340,22 @@ def test_a_refused_stream_stays_open_until_a_fallback_is_accepted() -> None:
     reads = [e.stream for e in trace.effects[:closed] if isinstance(e, NextChunk)]
     assert second in reads
     assert len([r for r in reads if r is first]) < len(scripts["a"])
+
+
+@pytest.mark.parametrize(("exhausted", "served"), [("first", 0), ("last", 2)])
+def test_exhausted_serves_the_first_or_the_last_that_answered(exhausted: str, served: int) -> None:
+    """A refusal that is served after all comes whole, from the stream that was kept open."""
+    scripts: dict[str, Script] = {
+        "a": stream_of(REFUSAL, 9),
+        "b": stream_of(REFUSAL, 3),
+        "c": stream_of(REFUSAL, 5),
+        "d": ConnectionError("scripted"),
+    }
+    trace = play(plan_of(B, C, D, retry={"exhausted": exhausted}), scripts)
+    assert trace.outcome.ending == "exhausted"
+    assert trace.outcome.served == served
+    assert same(trace.got, whole(scripts["abc"[served]])[0])
+    check_closed_once(trace)
 
 
 def test_a_consumer_leaves_before_the_first_chunk() -> None:
