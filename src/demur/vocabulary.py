@@ -151,6 +151,8 @@ class Attempt:
 
     ``verdict`` is ``None`` where nothing could be judged, ``error`` the exception's type name where
     the call failed. ``seconds`` is the wall time of the call, for streams until it was decided.
+    ``evidence`` is kept only where the policy's audit asks for content, one entry a choice; no
+    representation, log line or record but the audit's shows it.
     """
 
     target: str
@@ -161,17 +163,20 @@ class Attempt:
     usage: Usage | None = None
     seconds: float = 0.0
     error: str | None = None
+    evidence: tuple[Evidence, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What demur saw and did for one request. Holds no prompt and no response text.
+    """What demur saw and did for one request. Holds no prompt, and no response text by itself.
 
     ``served`` indexes the attempt the caller got (``None`` if none was served). ``would`` is what
     an enforcing policy would have done, where shadow mode kept demur from doing it.
     ``added_seconds`` is the time the caller waited because of demur: refused attempts, fallbacks
     that failed, and detection. ``held_seconds`` is how long the first released chunk of a stream
-    was kept. ``finished`` is ``False`` while a stream still runs.
+    was kept. ``finished`` is ``False`` while a stream still runs. ``id`` names the request, by the
+    gateway's own id where it has one; ``time`` is when it began, in seconds since the epoch.
+    ``policy`` is the policy's fingerprint, ``metadata`` what its rules ask of the request's.
     """
 
     api: Api
@@ -187,6 +192,10 @@ class Outcome:
     detection_seconds: float = 0.0
     held_seconds: float | None = None
     finished: bool = True
+    policy: str | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+    id: str | None = field(default=None, compare=False)
+    time: float | None = field(default=None, compare=False)
 
     @property
     def served_attempt(self) -> Attempt | None:

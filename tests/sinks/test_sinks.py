@@ -1,24 +1,21 @@
-"""Records, log lines and audit files: complete, on one line, without a text, never in the way."""
+"""Records, log lines and many sinks: complete, on one line, without a text, never in the way."""
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
-from demur.errors import PolicyError
-from demur.policy.schema import Audit, Policy
-from demur.sinks import AuditSink, LoggingSink, Sinks, sinks_for, to_record
-from demur.vocabulary import Attempt, Outcome, Usage, Verdict
+from demur.sinks import LoggingSink, Sinks, to_record
+from demur.sinks.record import json_schema
+from demur.vocabulary import Attempt, Evidence, Outcome, Usage, Verdict
 
 REFUSED = Attempt(
     target="primary",
@@ -48,7 +45,13 @@ OUTCOME = Outcome(
     detection_seconds=0.001,
     held_seconds=0.25,
     stream=True,
+    policy="0123456789ab",
+    metadata=(("team", "support"),),
+    id="req-1",
+    time=1767323045.678,
 )
+CONFIGS = Path(__file__).parents[2] / "configs"
+VALIDATOR = Draft202012Validator(json_schema())
 HOSTILE = 'gpt\r\nending=accepted label=normal "\x1b[31m\u202e\u2028\ud800\x00'
 
 
@@ -59,13 +62,19 @@ def lines(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture
 
 
 def outcome(**fields: object) -> Outcome:
-    return Outcome(**{"api": "chat", "requested_model": "m", "ending": "accepted", **fields})  # type: ignore[arg-type]
+    return Outcome(
+        **{"time": 0.0, "api": "chat", "requested_model": "m", "ending": "accepted", **fields}
+    )  # type: ignore[arg-type]
 
 
 def test_record_is_complete() -> None:
     """A record says who was asked, who answered, why, and what it cost."""
     assert to_record(OUTCOME) == {
         "schema": 1,
+        "id": "req-1",
+        "time": "2026-01-02T03:04:05.678+00:00",
+        "policy": "0123456789ab",
+        "metadata": {"team": "support"},
         "api": "chat",
         "stream": True,
         "rule": "support-bot",
@@ -154,6 +163,8 @@ def outcomes(draw: st.DrawFn) -> Outcome:
         ending=draw(st.sampled_from(["accepted", "fell_back", "exhausted", "failed", "abandoned"])),
         would=draw(st.sampled_from([None, "fell_back", "exhausted"])),
         held_seconds=draw(st.none() | st.floats(0, 1e6)),
+        id=draw(st.none() | NAMES),
+        metadata=draw(st.lists(st.tuples(NAMES, NAMES), max_size=2).map(tuple)),
     )
 
 
@@ -167,6 +178,29 @@ def test_any_outcome_is_one_short_line(record: Outcome) -> None:
     assert text.isprintable()
     longest = max(map(len, _strings(to_record(record))))
     assert longest <= 10 * 201  # an escaped character takes ten at most
+
+
+def test_published_schema() -> None:
+    """The schema in configs is that of the records; to renew it, write ``json_schema()`` there."""
+    published = json.loads((CONFIGS / "audit.schema.json").read_text("utf-8"))
+    assert published == json_schema()
+
+
+@given(outcomes())
+def test_every_record_fits_the_schema(record: Outcome) -> None:
+    """An independent validator takes any record, and none with a word too many or too few."""
+    VALIDATOR.validate(to_record(record))
+    assert not VALIDATOR.is_valid({k: v for k, v in to_record(record).items() if k != "time"})
+    assert not VALIDATOR.is_valid({**to_record(record), "ending": "sideways"})
+
+
+def test_evidence_shows_nowhere() -> None:
+    """What was judged is in no representation, comparison, record or log line of an outcome."""
+    kept = replace(REFUSED, evidence=(Evidence("the secret words"),))
+    bearing = replace(OUTCOME, attempts=(kept, ANSWERED))
+    assert "secret" not in repr(bearing)
+    assert "secret" not in json.dumps(to_record(bearing))
+    assert bearing == OUTCOME
 
 
 def _strings(value: object) -> Iterator[str]:
@@ -212,94 +246,6 @@ def test_nothing_is_built_when_nobody_listens(caplog: pytest.LogCaptureFixture) 
     assert caplog.records == []
 
 
-def test_audit_lines(tmp_path: Path) -> None:
-    """Each outcome appends one JSON object with the time of writing."""
-    path = tmp_path / "audit.jsonl"
-    sink = AuditSink(path)
-    sink(OUTCOME)
-    sink(outcome(requested_model=HOSTILE))
-    first, second = map(json.loads, path.read_text("ascii").splitlines())
-    time = datetime.fromisoformat(first.pop("time"))
-    assert abs((datetime.now(timezone.utc) - time).total_seconds()) < 60
-    assert first == to_record(OUTCOME)
-    assert second["requested_model"].startswith("gpt\\r\\n")
-
-
-def test_audit_from_many_threads(tmp_path: Path) -> None:
-    """Lines of many threads do not mix."""
-    sink = AuditSink(tmp_path / "audit.jsonl")
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda i: sink(outcome(requested_model=str(i))), range(400)))
-    read = [json.loads(line) for line in sink.path.read_text().splitlines()]
-    assert sorted(int(row["requested_model"]) for row in read) == list(range(400))
-
-
-def test_audit_file_may_be_rotated(tmp_path: Path) -> None:
-    """A file that was moved away is begun anew."""
-    sink = AuditSink(tmp_path / "audit.jsonl")
-    sink(OUTCOME)
-    sink.path.rename(tmp_path / "audit.1")
-    sink(OUTCOME)
-    assert len(sink.path.read_text().splitlines()) == 1
-
-
-def test_audit_keeps_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative path is that of the directory the program began in."""
-    monkeypatch.chdir(tmp_path)
-    sink = AuditSink("audit.jsonl")
-    monkeypatch.chdir("/")
-    sink(OUTCOME)
-    assert (tmp_path / "audit.jsonl").exists()
-
-
-@pytest.mark.parametrize("place", ["", "gone/audit.jsonl"])
-def test_audit_paths_that_cannot_work(tmp_path: Path, place: str) -> None:
-    """A directory, or a file in a directory that is not there, is told when the policy is used."""
-    with pytest.raises(PolicyError, match=r"audit\.path: "):
-        sinks_for(Policy(audit=Audit(path=str(tmp_path / place))))
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_full_disk_is_told_once(lines: pytest.LogCaptureFixture) -> None:
-    """A disk that is full costs no request anything, and is logged once."""
-    sink = AuditSink("/dev/full")
-    for _ in range(3):
-        sink(OUTCOME)
-    (record,) = lines.records
-    assert record.levelname == "ERROR"
-    assert os.strerror(errno.ENOSPC) in record.getMessage()
-
-
-def test_failure_is_told_again_after_it_worked(
-    tmp_path: Path, lines: pytest.LogCaptureFixture
-) -> None:
-    """A disk that works again and fails again is logged again."""
-    folder = tmp_path / "logs"
-    folder.mkdir()
-    sink = AuditSink(folder / "audit.jsonl")
-    for _ in range(2):
-        folder.rename(tmp_path / "away")
-        sink(OUTCOME)
-        sink(OUTCOME)
-        (tmp_path / "away").rename(folder)
-        sink(OUTCOME)
-    assert len(lines.records) == 2
-    assert len(sink.path.read_text().splitlines()) == 2
-
-
-def test_line_after_a_torn_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a line that was cut off the next one begins on its own line."""
-    sink = AuditSink(tmp_path / "audit.jsonl")
-    write = os.write
-    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:10]))
-    sink(OUTCOME)
-    monkeypatch.undo()
-    sink(OUTCOME)
-    torn, whole = sink.path.read_text().splitlines()
-    assert len(torn) == 10
-    assert json.loads(whole)["rule"] == "support-bot"
-
-
 class Broken:
     """A user's sink that fails as long as it is told to."""
 
@@ -326,12 +272,3 @@ def test_failing_sinks_do_not_matter(lines: pytest.LogCaptureFixture) -> None:
     broken.broken = True
     sinks(OUTCOME)
     assert len(lines.records) == 2
-
-
-def test_sinks_of_a_policy(tmp_path: Path, lines: pytest.LogCaptureFixture) -> None:
-    """A policy always logs, and audits where it names a file."""
-    sinks_for(Policy())(OUTCOME)
-    assert len(lines.records) == 1
-    sinks_for(Policy(audit=Audit(path=str(tmp_path / "a.jsonl"))))(OUTCOME)
-    assert len(lines.records) == 2
-    assert (tmp_path / "a.jsonl").exists()

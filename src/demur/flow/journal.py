@@ -9,12 +9,14 @@ from ..vocabulary import (
     AttemptOutcome,
     Completion,
     Ending,
+    Evidence,
     Outcome,
     Target,
     Usage,
     Verdict,
 )
 from .decision import Accept
+from .gathering import KEPT_CHARS
 from .plan import Plan
 
 
@@ -58,6 +60,7 @@ class Journal:
                 usage=completion.usage if completion else None,
                 seconds=seconds,
                 error=type(error).__name__ if error is not None else None,
+                evidence=self._kept(completion.choices) if completion else (),
             )
         )
         return len(self.attempts) - 1
@@ -70,6 +73,7 @@ class Journal:
         model: str | None,
         usage: Usage | None,
         error: BaseException | None = None,
+        choices: tuple[Evidence, ...] = (),
     ) -> None:
         """Complete a stream's attempt with what only its further course told."""
         before = self.attempts[index]
@@ -79,7 +83,13 @@ class Journal:
             served_model=model or before.served_model,
             usage=usage or before.usage,
             error=before.error if error is None else type(error).__name__,
+            evidence=self._kept(choices) or before.evidence,
         )
+
+    def _kept(self, choices: tuple[Evidence, ...]) -> tuple[Evidence, ...]:
+        if not self.plan.keeps_content:
+            return ()
+        return tuple(replace(choice, text=_ends(choice.text)) for choice in choices)
 
     def accept(self, decision: Accept) -> None:
         """The last attempt is the one to serve."""
@@ -102,4 +112,15 @@ class Journal:
             detection_seconds=self.detection,
             held_seconds=self.held,
             finished=finished,
+            policy=self.plan.policy,
+            metadata=self.plan.metadata,
+            id=self.plan.id,
+            time=self.plan.time,
         )
+
+
+def _ends(text: str) -> str:
+    """The text's beginning and end: all that detectors look at."""
+    if len(text) <= 2 * KEPT_CHARS:
+        return text
+    return f"{text[:KEPT_CHARS]}\n{text[-KEPT_CHARS:]}"

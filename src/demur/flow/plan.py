@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
+from uuid import uuid4
 
 from ..policy.schema import Policy, Rule
 from ..vocabulary import Api, Target
@@ -12,7 +14,11 @@ from ..vocabulary import Api, Target
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One request's rule, fallback chain and settings. ``choices`` is the request's ``n``."""
+    """One request's rule, fallback chain and settings. ``choices`` is the request's ``n``.
+
+    ``id``, ``time``, ``policy`` and ``metadata`` are the outcome's; ``keeps_content`` says whether
+    its attempts keep what was judged.
+    """
 
     api: Api
     requested: Target
@@ -21,6 +27,11 @@ class Plan:
     shadow: bool = False
     on_error: Literal["pass", "refuse"] = "pass"
     choices: int = 1
+    policy: str | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+    keeps_content: bool = False
+    id: str | None = field(default=None, compare=False)
+    time: float | None = field(default=None, compare=False)
 
     @classmethod
     def of(
@@ -32,6 +43,7 @@ class Plan:
         stream: bool,
         metadata: Mapping[str, Any],
         choices: int = 1,
+        id: str | None = None,  # noqa: A002 - the outcome's word
     ) -> Plan | None:
         """The plan for a request, or ``None`` where no rule matches: then it passes untouched."""
         rule = policy.rule_for(model=model, api=api, stream=stream, metadata=metadata)
@@ -45,6 +57,11 @@ class Plan:
             shadow=policy.shadows(rule),
             on_error=policy.detector.on_error,
             choices=choices,
+            policy=policy.fingerprint,
+            metadata=policy.facts(metadata),
+            keeps_content=policy.audit is not None and policy.audit.content != "none",
+            id=id or uuid4().hex,
+            time=time.time(),
         )
 
     @property

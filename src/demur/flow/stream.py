@@ -180,6 +180,7 @@ class _Run:
             model=gathering.model,
             usage=gathering.usage,
             error=head.error,
+            choices=gathering.evidence() if self.plan.keeps_content else (),
         )
 
     def _put_aside(self, head: _Head | None) -> Steps:

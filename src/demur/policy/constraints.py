@@ -73,6 +73,27 @@ def http_url(value: str) -> str:
     return value
 
 
+def dsn_without_password(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        secret = parts.password
+    except ValueError:
+        parts, secret = None, None
+    if parts is None or not parts.scheme or "://" not in value:
+        raise _error("is not a database URL; write it like sqlite:///audit.db")
+    if secret:
+        raise _error(
+            "must not hold a password; put the URL into an environment variable and name that "
+            "with dsn_env"
+        )
+    return value
+
+
+def one_place(*places: str | None) -> None:
+    if sum(place is not None for place in places) != 1:
+        raise _error("give one of path (a file), dsn or dsn_env (a database)")
+
+
 def patch_keys(extra: Mapping[str, Any]) -> None:
     for key in _ELSEWHERE:
         if key in extra:

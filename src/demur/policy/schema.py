@@ -6,7 +6,10 @@ Unknown keys are errors. Nothing here reads files: see ``loader``.
 from __future__ import annotations
 
 import fnmatch
+import hashlib
+import json
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -21,12 +24,22 @@ from pydantic import (
 from typing_extensions import Self
 
 from ..vocabulary import Api, Target
-from .constraints import distinct, env_name, http_url, patch_keys, rule_actions, unique_names
+from .constraints import (
+    distinct,
+    dsn_without_password,
+    env_name,
+    http_url,
+    one_place,
+    patch_keys,
+    rule_actions,
+    unique_names,
+)
 
 Action = Literal["tag", "log", "retry", "error"]
 TriggerLabel = Literal["refusal", "partial"]
 Stage = Literal["signals", "embedded", "transformer"]
 Exhausted = Literal["first", "last", "error"]
+Metrics = Literal["prometheus", "opentelemetry"]
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Seconds = Annotated[float, Strict(), Field(gt=0.0, le=86_400.0)]
 Count = Annotated[int, Strict()]
@@ -190,8 +203,33 @@ class Rule(Section):
 
 
 class Audit(Section):
-    path: Name
-    content: Literal["none"] = "none"
+    """Where a record of every judged request is kept: a file, or a database."""
+
+    path: Name | None = Field(default=None, description="A file of JSON lines.")
+    max_bytes: Annotated[Count, Field(ge=1)] = Field(
+        default=100_000_000, description="Beyond this size the file is rotated: path.1, path.2, …"
+    )
+    keep: Annotated[Count, Field(ge=1)] = Field(
+        default=10, description="Rotated files kept; the oldest is deleted."
+    )
+    dsn: Annotated[Name, AfterValidator(dsn_without_password)] | None = Field(
+        default=None, description="A database instead, as SQLAlchemy's URL: sqlite:///audit.db"
+    )
+    dsn_env: Annotated[Name, AfterValidator(env_name)] | None = Field(
+        default=None, description="Environment variable that holds the URL, password and all."
+    )
+    content: Literal["none", "redacted", "full"] = Field(
+        default="none",
+        description="redacted: a short masked passage of each response; full: all that was judged.",
+    )
+    queue: Annotated[Count, Field(ge=1)] = Field(
+        default=10_000, description="Records that may wait to be written; beyond, they are dropped."
+    )
+
+    @model_validator(mode="after")
+    def _check_place(self) -> Self:
+        one_place(self.path, self.dsn, self.dsn_env)
+        return self
 
 
 class Policy(Section):
@@ -207,6 +245,23 @@ class Policy(Section):
         default=(Rule(name="default"),), min_length=1, description="First match wins."
     )
     audit: Audit | None = None
+    metrics: Annotated[tuple[Metrics, ...], AfterValidator(distinct)] = Field(
+        default=(), description="prometheus: counters; opentelemetry: an event on the active span."
+    )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that name what the policy says, defaults included."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def facts(self, metadata: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Of a request's metadata, what the rules ask for."""
+        return tuple((key, str(metadata[key])) for key in self._asked_for if key in metadata)
+
+    @cached_property
+    def _asked_for(self) -> tuple[str, ...]:
+        return tuple(sorted({key for rule in self.rules for key in rule.match.metadata}))
 
     def rule_for(
         self, *, model: str, api: Api, stream: bool, metadata: Mapping[str, Any]

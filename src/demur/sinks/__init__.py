@@ -6,15 +6,33 @@ from ..policy.schema import Policy
 from .audit import AuditSink
 from .fan_out import Sink, Sinks
 from .logging import LoggingSink
+from .opentelemetry import OpenTelemetrySink
+from .prometheus import PrometheusSink
 from .record import to_record
 
 
 def sinks_for(policy: Policy) -> Sinks:
-    """The log, and the audit file where the policy names one."""
+    """The log, and what else the policy names.
+
+    Raises ``PolicyError`` or ``MissingExtraError`` for a sink that could never work.
+    """
     sinks: list[Sink] = [LoggingSink()]
     if policy.audit is not None:
-        sinks.append(AuditSink(policy.audit.path))
+        sinks.append(AuditSink(policy.audit))
+    if "prometheus" in policy.metrics:
+        sinks.append(PrometheusSink())
+    if "opentelemetry" in policy.metrics:
+        sinks.append(OpenTelemetrySink())
     return Sinks(sinks)
 
 
-__all__ = ["AuditSink", "LoggingSink", "Sink", "Sinks", "sinks_for", "to_record"]
+__all__ = [
+    "AuditSink",
+    "LoggingSink",
+    "OpenTelemetrySink",
+    "PrometheusSink",
+    "Sink",
+    "Sinks",
+    "sinks_for",
+    "to_record",
+]

@@ -1,67 +1,103 @@
-"""Outcomes as JSON lines in a file."""
+"""The audit log: one record a request, written off the request's path."""
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import threading
-from datetime import datetime, timezone
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from ..errors import PolicyError
-from ..vocabulary import Outcome
-from .record import to_record
+from ..policy.schema import Audit
+from ..vocabulary import Evidence, Outcome
+from .background import CLOSE_SECONDS, Background
+from .database import DatabaseWriter, url_of
+from .lines import LinesWriter
+from .record import ContentRecord, clean, to_record
+from .redaction import Redactor
 
-_log = logging.getLogger("demur")
+Content = Callable[[Evidence], ContentRecord]
 
 
 class AuditSink:
-    """Appends one JSON object a line to ``path``, with the time of writing (UTC).
+    """Writes every outcome to where ``audit`` says; see ``Background`` for what is promised.
 
-    Safe to call from many threads and processes: a line is one append. The file is opened for each
-    line, so it may be rotated at any time. A disk that fails is logged once until it works again;
-    no request fails for it. Raises ``PolicyError`` where the path can never be written to.
+    Raises ``PolicyError`` or ``MissingExtraError`` where nothing could ever be written there.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser().absolute()
-        if self.path.is_dir():
-            raise PolicyError(f"audit.path: {self.path} is a directory; name a file in it")
-        if not self.path.parent.is_dir():
-            raise PolicyError(
-                f"audit.path: the directory {self.path.parent} does not exist; create it first"
-            )
-        self._lock = threading.Lock()
-        self._failing = False
-        self._torn = False
+    def __init__(self, audit: Audit) -> None:
+        content = _CONTENT[audit.content]()
+        writer = _writer(audit)
+
+        def write(batch: Sequence[Outcome]) -> None:
+            writer([_record(outcome, content) for outcome in batch])
+
+        name = f"audit log {audit.path or 'in the database'}"
+        self._background: Background[Outcome] = Background(
+            name, write, capacity=audit.queue, at_end=writer.close
+        )
 
     def __call__(self, record: Outcome) -> None:
-        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        line = json.dumps({"time": now, **to_record(record)}, allow_nan=False) + "\n"
-        with self._lock:
-            try:
-                self._append(line.encode("ascii"))
-            except OSError as error:
-                self._tell(error)
-            else:
-                self._failing = False
+        self._background.put(record)
 
-    def _append(self, line: bytes) -> None:
-        # After a line that was cut off by a full disk, begin a new one.
-        data = b"\n" + line if self._torn else line
-        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            written = os.write(file, data)
-        finally:
-            os.close(file)
-        if written < len(data):
-            self._torn = True
-            raise OSError(f"only {written} of {len(data)} bytes were written")
-        self._torn = False
+    @property
+    def lost(self) -> int:
+        """Records dropped because the queue was full, or that could not be written."""
+        return self._background.lost
 
-    def _tell(self, error: OSError) -> None:
-        if not self._failing:
-            self._failing = True
-            reason = error.strerror or str(error)
-            _log.error("audit log %s cannot be written: %s; records are lost", self.path, reason)
+    def flush(self, seconds: float = CLOSE_SECONDS) -> bool:
+        return self._background.flush(seconds)
+
+    def close(self) -> None:
+        self._background.close()
+
+
+def _writer(audit: Audit) -> LinesWriter | DatabaseWriter:
+    if audit.path is not None:
+        return LinesWriter(audit.path, max_bytes=audit.max_bytes, keep=audit.keep)
+    return DatabaseWriter(url_of(audit.dsn, audit.dsn_env))
+
+
+def _record(outcome: Outcome, content: Content | None) -> dict[str, Any]:
+    record = to_record(outcome)
+    if content is not None:
+        for attempt, shown in zip(outcome.attempts, record["attempts"], strict=True):
+            shown["content"] = [content(evidence) for evidence in attempt.evidence]
+    return record
+
+
+def _full() -> Content:
+    def show(evidence: Evidence) -> ContentRecord:
+        return _choice(evidence, evidence.text, evidence.refusal)
+
+    return show
+
+
+def _redacted() -> Content:
+    redact = Redactor()
+
+    def show(evidence: Evidence) -> ContentRecord:
+        return _choice(evidence, redact(evidence.text), redact(evidence.refusal))
+
+    return show
+
+
+def _choice(evidence: Evidence, text: str, refusal: str) -> ContentRecord:
+    return {
+        "text": text,
+        "refusal": refusal,
+        "non_text": evidence.non_text,
+        "signals": [
+            {
+                "name": clean(signal.name),
+                "value": clean(signal.value),
+                "kind": signal.kind,
+                "refuses": signal.refuses,
+            }
+            for signal in evidence.signals
+        ],
+    }
+
+
+_CONTENT: dict[str, Callable[[], Content | None]] = {
+    "none": lambda: None,
+    "redacted": _redacted,
+    "full": _full,
+}

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import time
+from datetime import datetime, timezone
+from typing import Any, Final, Literal, cast
 
-from ..vocabulary import Attempt, Outcome, Usage, Verdict
+from pydantic import TypeAdapter
+from typing_extensions import NotRequired, TypedDict
+
+from ..vocabulary import Api, Attempt, AttemptOutcome, Ending, Kind, Label, Outcome, Usage, Verdict
 
 SCHEMA: Final = 1
 """Version of the record. A field may be added within a version; none changes its meaning."""
@@ -13,14 +18,96 @@ MOST_CHARS: Final = 200
 """Names come from callers and servers, so none is trusted to be short."""
 
 
-def to_record(outcome: Outcome) -> dict[str, Any]:
-    """``outcome`` as JSON's own types. Seconds are rounded to the microsecond."""
-    verdict = outcome.verdict
+class UsageRecord(TypedDict):
+    input_tokens: int
+    output_tokens: int
+
+
+class VerdictRecord(TypedDict):
+    label: Label
+    score: float
+    threshold: float
+    stage: str | None
+    kind: Kind | None
+    degraded: str | None
+
+
+class SignalRecord(TypedDict):
+    name: str | None
+    value: str | None
+    kind: Kind | None
+    refuses: bool
+
+
+class ContentRecord(TypedDict):
+    """One choice of a response, where the policy's audit asks for content."""
+
+    text: str
+    refusal: str
+    non_text: bool
+    signals: list[SignalRecord]
+
+
+class AttemptRecord(TypedDict):
+    target: str | None
+    model: str | None
+    served_model: str | None
+    outcome: AttemptOutcome
+    verdict: VerdictRecord | None
+    usage: UsageRecord | None
+    seconds: float
+    error: str | None
+    content: NotRequired[list[ContentRecord]]
+
+
+class Record(TypedDict):
+    """One request. ``time`` is when it began (UTC, ISO 8601); seconds are wall time."""
+
+    schema: Literal[1]
+    id: str | None
+    time: str
+    api: Api
+    stream: bool
+    policy: str | None
+    rule: str | None
+    metadata: dict[str, str]
+    requested_model: str | None
+    served_model: str | None
+    ending: Ending
+    shadow: bool
+    would: Ending | None
+    fell_back: bool
+    label: Label | None
+    served: int | None
+    attempts: list[AttemptRecord]
+    refused_usage: UsageRecord
+    added_seconds: float
+    detection_seconds: float
+    held_seconds: float | None
+    finished: bool
+
+
+def json_schema() -> dict[str, Any]:
+    """The record's JSON Schema, as published in ``configs/audit.schema.json``."""
     return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **TypeAdapter(Record).json_schema(),
+        "title": "demur audit record",
+    }
+
+
+def to_record(outcome: Outcome) -> dict[str, Any]:
+    """``outcome`` as a ``Record``, in JSON's own types. Seconds are rounded to the microsecond."""
+    verdict = outcome.verdict
+    record: Record = {
         "schema": SCHEMA,
+        "id": clean(outcome.id),
+        "time": _iso(time.time() if outcome.time is None else outcome.time),
         "api": outcome.api,
         "stream": outcome.stream,
+        "policy": outcome.policy,
         "rule": clean(outcome.rule),
+        "metadata": {_name(key): _name(value) for key, value in outcome.metadata},
         "requested_model": clean(outcome.requested_model),
         "served_model": clean(outcome.served_model),
         "ending": outcome.ending,
@@ -36,32 +123,41 @@ def to_record(outcome: Outcome) -> dict[str, Any]:
         "held_seconds": None if outcome.held_seconds is None else round(outcome.held_seconds, 6),
         "finished": outcome.finished,
     }
+    return cast("dict[str, Any]", record)
 
 
 def clean(name: str | None) -> str | None:
     """A name on one line: what is not printable escaped, cut at ``MOST_CHARS``."""
-    if name is None:
-        return None
+    return None if name is None else _name(name)
+
+
+def _name(name: str) -> str:
+    if len(name) <= MOST_CHARS and name.isprintable():
+        return name
     shown = name if len(name) <= MOST_CHARS else name[:MOST_CHARS] + "\u2026"
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown
     )
 
 
-def _attempt(attempt: Attempt) -> dict[str, Any]:
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
+
+
+def _attempt(attempt: Attempt) -> AttemptRecord:
     return {
         "target": clean(attempt.target),
         "model": clean(attempt.model),
         "served_model": clean(attempt.served_model),
         "outcome": attempt.outcome,
         "verdict": _verdict(attempt.verdict),
-        "usage": _usage(attempt.usage),
+        "usage": None if attempt.usage is None else _usage(attempt.usage),
         "seconds": round(attempt.seconds, 6),
         "error": clean(attempt.error),
     }
 
 
-def _verdict(verdict: Verdict | None) -> dict[str, Any] | None:
+def _verdict(verdict: Verdict | None) -> VerdictRecord | None:
     if verdict is None:
         return None
     return {
@@ -74,7 +170,5 @@ def _verdict(verdict: Verdict | None) -> dict[str, Any] | None:
     }
 
 
-def _usage(usage: Usage | None) -> dict[str, int] | None:
-    if usage is None:
-        return None
+def _usage(usage: Usage) -> UsageRecord:
     return {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}

@@ -1,0 +1,203 @@
+"""Work that must not keep a request waiting: one thread, one bounded queue."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+T_contra = TypeVar("T_contra", contravariant=True)
+T = TypeVar("T")
+
+MOST_AT_ONCE: Final = 512
+RETRY_SECONDS: Final = 1.0
+CLOSE_SECONDS: Final = 10.0
+
+_log = logging.getLogger("demur")
+
+
+class NotNowError(Exception):
+    """A writer cannot write, but may be able to later: a full disk, a database that is away."""
+
+
+class Writer(Protocol[T_contra]):
+    """What writes a batch, wholly or not at all.
+
+    ``NotNowError`` keeps the batch for another try; any other exception loses it.
+    """
+
+    def __call__(self, batch: Sequence[T_contra], /) -> None: ...
+
+
+class Background(Generic[T]):
+    """Hands items to a writer, in order, on a thread that the first item starts.
+
+    At most ``capacity`` items wait; what comes beyond is dropped and counted in ``lost``, like what
+    could not be written. At a normal exit of the interpreter what waits is written. A forked child
+    begins with an empty queue and a thread of its own: what waited is its parent's to write.
+    ``at_end`` is called by the thread once there is nothing more to write.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        writer: Writer[T],
+        *,
+        capacity: int,
+        at_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._state = _State(name, writer, capacity, at_end)
+        _states.add(self._state)
+        # Runs at exit, or when nobody can put anything any more.
+        self._close = weakref.finalize(self, _State.close, self._state)
+
+    def put(self, item: T) -> None:
+        """Never waits longer than another thread's ``put``."""
+        self._state.put(item)
+
+    def flush(self, seconds: float = CLOSE_SECONDS) -> bool:
+        """Wait until all that was put is written or lost; whether that came in time."""
+        return self._state.flush(seconds)
+
+    def close(self) -> None:
+        """Write what waits and end the thread. Later items are dropped."""
+        self._close()
+
+    @property
+    def lost(self) -> int:
+        return self._state.lost
+
+
+class _State:
+    """All of a ``Background`` that its thread holds on to."""
+
+    def __init__(
+        self, name: str, writer: Writer[Any], capacity: int, at_end: Callable[[], None]
+    ) -> None:
+        self._name = name
+        self._writer = writer
+        self._capacity = capacity
+        self._at_end = at_end
+        self._items: deque[Any] = deque()
+        self._closing = False
+        self.lost = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """With no thread and nothing to do: at first, and in a forked child."""
+        self._changed = threading.Condition(threading.Lock())
+        self._thread: threading.Thread | None = None
+        self._items.clear()
+        self._writing = 0
+        self._idle = False
+        self._failing = False
+        self._dropping = False
+
+    def put(self, item: Any) -> None:
+        with self._changed:
+            if self._closing or len(self._items) + self._writing >= self._capacity:
+                self.lost += 1
+                if self._dropping:
+                    return
+                self._dropping = True
+            else:
+                self._items.append(item)
+                if self._idle:
+                    self._idle = False
+                    self._changed.notify_all()
+                elif self._thread is None:
+                    self._start()
+                return
+        _log.error("%s: the queue is full; records are dropped", self._name)
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name=f"demur-{self._name}", daemon=True)
+        self._thread = thread
+        thread.start()
+
+    def _run(self) -> None:
+        while batch := self._next():
+            self._write(batch)
+            with self._changed:
+                self._writing = 0
+                self._changed.notify_all()
+        self._at_end()
+
+    def _next(self) -> list[Any]:
+        with self._changed:
+            while not self._items and not self._closing:
+                self._idle = True
+                self._changed.wait()
+            self._idle = False
+            count = min(len(self._items), MOST_AT_ONCE)
+            batch = [self._items.popleft() for _ in range(count)]
+            self._writing = count
+            if self._dropping and len(self._items) < self._capacity // 2:
+                self._dropping = False
+        return batch
+
+    def _write(self, batch: list[Any]) -> None:
+        while True:
+            try:
+                self._writer(batch)
+            except NotNowError as error:
+                self._tell(str(error))
+                if self._wait_to_retry():
+                    continue
+                self.lost += len(batch)
+            except Exception as error:  # noqa: BLE001 - a sink must not fail, nor stop
+                # The type alone: a message may quote what was to be written.
+                self._tell(type(error).__name__)
+                self.lost += len(batch)
+            else:
+                self._failing = False
+            return
+
+    def _wait_to_retry(self) -> bool:
+        """Whether there is time for another try."""
+        end = time.monotonic() + RETRY_SECONDS
+        with self._changed:
+            while not self._closing and (left := end - time.monotonic()) > 0:
+                self._changed.wait(left)
+            return not self._closing
+
+    def _tell(self, reason: str) -> None:
+        if not self._failing:
+            self._failing = True
+            _log.error("%s cannot be written: %s", self._name, reason)
+
+    def flush(self, seconds: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._items and not self._writing, seconds)
+
+    def close(self) -> None:
+        with self._changed:
+            self._closing = True
+            thread = self._thread
+            self._changed.notify_all()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(CLOSE_SECONDS)
+        if self.lost:
+            _log.error("%s: %d records were lost", self._name, self.lost)
+
+
+_states: weakref.WeakSet[_State] = weakref.WeakSet()
+
+
+def records_lost() -> int:
+    """Over all queues of this process that are in use."""
+    return sum(state.lost for state in tuple(_states))
+
+
+def _after_fork() -> None:
+    for state in tuple(_states):
+        state.begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

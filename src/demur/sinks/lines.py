@@ -1,0 +1,98 @@
+"""Records as JSON lines in a file that is rotated."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ..errors import PolicyError
+from .background import NotNowError
+
+try:
+    import fcntl
+except ImportError:  # Windows: there only one process may write to a file
+    fcntl = None  # type: ignore[assignment]
+
+
+class LinesWriter:
+    """Appends to ``path``; beyond ``max_bytes`` it becomes ``path.1``, that ``path.2``, and so on.
+
+    Many processes may share a file: each batch is one append under a lock, and the file is opened
+    for each, so others may rotate it too. A batch is written wholly or not at all. Raises
+    ``PolicyError`` where the path can never be written to.
+    """
+
+    def __init__(self, path: str | Path, *, max_bytes: int, keep: int) -> None:
+        self.path = Path(path).expanduser().absolute()
+        self._max_bytes = max_bytes
+        self._keep = keep
+        if self.path.is_dir():
+            raise PolicyError(f"audit.path: {self.path} is a directory; name a file in it")
+        if not self.path.parent.is_dir():
+            raise PolicyError(
+                f"audit.path: the directory {self.path.parent} does not exist; create it first"
+            )
+
+    def __call__(self, batch: Sequence[Mapping[str, Any]]) -> None:
+        data = "".join(json.dumps(record, allow_nan=False) + "\n" for record in batch).encode()
+        try:
+            self._append(data)
+        except OSError as error:
+            raise NotNowError(error.strerror or str(error)) from error
+
+    def close(self) -> None:
+        """Nothing is open between batches."""
+
+    def _append(self, data: bytes) -> None:
+        while True:
+            with self._opened() as file:
+                size = os.fstat(file).st_size
+                if not self._current(file):
+                    continue
+                if size and size + len(data) > self._max_bytes:
+                    self._rotate()
+                    continue
+                try:
+                    written = os.write(file, data)
+                except OSError:
+                    written = 0
+                    raise
+                finally:
+                    if written < len(data):
+                        with suppress(OSError):  # the first error tells more
+                            os.ftruncate(file, size)
+                if written < len(data):
+                    raise OSError(f"only {written} of {len(data)} bytes were written")
+                return
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+        finally:
+            os.close(file)
+
+    def _current(self, file: int) -> bool:
+        """Whether the open file is still the one at the path."""
+        try:
+            return os.path.samestat(os.fstat(file), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _rotate(self) -> None:
+        for number in range(self._keep, 0, -1):
+            older = rotated(self.path, number - 1) if number > 1 else self.path
+            with suppress(FileNotFoundError):
+                older.replace(rotated(self.path, number))
+
+
+def rotated(path: Path, number: int) -> Path:
+    """The name of the ``number``-th youngest of the files that were rotated away."""
+    return path.with_name(f"{path.name}.{number}")
