@@ -50,9 +50,8 @@ async def test_the_cap_in_seconds_holds_and_loses_nothing() -> None:
     assert model.streams[0].read == len(held)
     assert texts(await read_all(stream)) == " really slow, but here it is."
     assert stream.outcome is not None
-    assert stream.outcome.held_seconds == pytest.approx(
-        0.25, abs=0.1
-    )  # the role chunk came 0.2 before the text
+    # The role chunk came 0.2 seconds before the text, which was then held for the cap.
+    assert 0.24 < (stream.outcome.held_seconds or 0.0) < 2.0
     assert model.streams[0].closes == 1
 
 
@@ -60,10 +59,10 @@ async def test_leaving_while_a_read_is_pending_cancels_it() -> None:
     """Closed right after a release by time: the pending read is cancelled, the stream closed."""
     model = ScriptedModel({"a": SLOW, "b": Reply(NORMAL)})
     stream = stream_on(model, plan_of("b", hold={"seconds": 0.05}))
-    await stream.advance()
-    start = time.perf_counter()
+    held = await stream.advance()
+    assert held is not None
     await stream.close()
-    assert time.perf_counter() - start < 0.1
+    assert model.streams[0].read == len(held)
     assert model.streams[0].closes == 1
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -71,17 +70,11 @@ async def test_leaving_while_a_read_is_pending_cancels_it() -> None:
 async def test_a_fallback_slower_than_the_retrys_seconds_has_failed() -> None:
     """The first refusal is served, and the slow fallback is cut."""
     model = ScriptedModel({"a": Reply(REFUSAL), "b": Reply(NORMAL, delay=5.0)})
-    stream = stream_on(model, plan_of("b", retry={"seconds": 0.1}))
+    stream = stream_on(model, plan_of("b", retry={"seconds": 0.5}))
     start = time.perf_counter()
     assert texts(await read_all(stream)) == REFUSAL
     assert time.perf_counter() - start < 2.0
     assert [s.closes for s in model.streams] == [1, 1]
-
-
-async def held_fallback(**fallback: Any) -> tuple[ScriptedModel, AwaitingStream]:
-    fallback = {"delay": 30.0, **fallback}
-    model = ScriptedModel({"a": Reply(REFUSAL), "b": Reply(NORMAL, **fallback)})
-    return model, stream_on(model, plan_of("b"))
 
 
 @pytest.mark.parametrize("timed", [True, False])
@@ -114,7 +107,7 @@ async def test_cancelled_by_a_scope_closes_everything() -> None:
     """Under a cancel scope every await is cancelled; closing is kept from that."""
     model = ScriptedModel({"a": Reply(REFUSAL), "b": Reply(NORMAL, delay=30.0)})
     stream = stream_on(model, plan_of("b"), port=SlowToClose(model))
-    with anyio.move_on_after(0.1) as scope:
+    with anyio.move_on_after(0.3) as scope:
         await stream.advance()
     assert scope.cancelled_caught
     assert [s.closes for s in model.streams] == [1, 1]
@@ -137,7 +130,7 @@ async def test_cancelled_twice_loses_no_stream() -> None:
     """A second cancellation during the first close: the other stream is closed all the same."""
     model = ScriptedModel({"a": Reply(REFUSAL), "b": Reply(NORMAL, delay=30.0)})
     task = asyncio.create_task(stream_on(model, plan_of("b"), port=SlowToClose(model)).advance())
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.2)
     task.cancel()
     await asyncio.sleep(0.03)
     task.cancel()
@@ -164,6 +157,9 @@ async def test_a_cancelled_completion_is_recorded() -> None:
 async def test_a_blocking_detector_is_kept_off_the_event_loop() -> None:
     """While it hangs the loop goes on; cancelling does not wait for it."""
     detector = HangingDetector()
+    # Were it on the loop, nothing else could ever release it.
+    rescue = threading.Timer(3.0, detector.release)
+    rescue.start()
     model = ScriptedModel({"a": Reply(NORMAL, chunk_size=40)})
     task = asyncio.create_task(stream_on(model, plan_of("b"), detector).advance())
     ticks = 0
@@ -176,6 +172,7 @@ async def test_a_blocking_detector_is_kept_off_the_event_loop() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert time.perf_counter() - start < 1.0
+    rescue.cancel()
     detector.release()
     assert model.streams[0].closes == 1
 
