@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator, Iterable
 from dataclasses import replace
+from typing import Any
 
 from ..flow.effects import (
     Answer,
@@ -17,7 +19,7 @@ from ..flow.effects import (
     Usable,
     Waited,
 )
-from ..vocabulary import Chunk
+from ..vocabulary import Chunk, Outcome
 from .timed import NOT_YET, NotYet
 
 _log = logging.getLogger("demur")
@@ -46,3 +48,15 @@ def failed(effect: Effect, error: Exception, seconds: float) -> Answer:
         _log.warning("demur: %s failed with %s; the request goes on", name, type(error).__name__)
         return Usable((), seconds) if isinstance(effect, FindUsable) else None
     return Failed(error, seconds)
+
+
+def leftovers(opened: Iterable[Any], outcome: Outcome | None) -> Generator[Effect, Answer, None]:
+    """What a stream's flow can no longer ask for once the garbage collector has ended it.
+
+    A stream dropped unread and its flow are found in the same sweep, and which of them is told
+    first is chance. ``outcome`` is the flow's last record, ``opened`` are all streams it opened.
+    """
+    for stream in opened:
+        yield CloseStream(stream)
+    if outcome is not None:
+        yield Emit(replace(outcome, finished=True))

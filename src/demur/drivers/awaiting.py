@@ -32,7 +32,7 @@ from ..flow.effects import (
     Usable,
 )
 from ..vocabulary import Chunk, Completion, Evidence, Outcome, Target, Verdict
-from .answers import arrival, failed, timed
+from .answers import arrival, failed, leftovers, timed
 from .timed import NOT_YET, NotYet
 
 
@@ -80,7 +80,7 @@ class AwaitingStream:
     def __init__(
         self, flow: Generator[Effect, Answer, Outcome], port: Port, detector: Detector
     ) -> None:
-        self._flow = flow
+        self._flow: Generator[Effect, Answer, Any] = flow
         self._port = port
         self._effects = _Effects(port, detector)
         self._step: Callable[[], Effect] | None = partial(next, flow)
@@ -137,6 +137,10 @@ class AwaitingStream:
         self._step = partial(self._flow.throw, ConsumerLeft())
         with suppress(ConsumerLeft):
             await self.advance()
+        if self.outcome is None or not self.outcome.finished:
+            self._flow = leftovers(self._effects.opened, self.outcome)
+            self._step = partial(next, self._flow)
+            await self.advance()
 
 
 class _Effects:
@@ -147,6 +151,7 @@ class _Effects:
         self._detector = detector
         self._reads: dict[int, asyncio.Task[Chunk | None]] = {}
         self._closed: dict[int, Any] = {}
+        self.opened: list[Any] = []
         self.outcome: Outcome | None = None
 
     async def after(
@@ -169,7 +174,8 @@ class _Effects:
             case CallModel(target, attempt, timeout):
                 return Called(await self._port.call(target, attempt, timeout))
             case OpenStream(target, attempt, timeout):
-                return Opened(await self._port.open(target, attempt, timeout))
+                self.opened.append(await self._port.open(target, attempt, timeout))
+                return Opened(self.opened[-1])
             case NextChunk(stream, timeout):
                 return arrival(await self._read(stream, timeout))
             case Classify(evidence, final):

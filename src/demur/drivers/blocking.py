@@ -29,7 +29,7 @@ from ..flow.effects import (
     Usable,
 )
 from ..vocabulary import Chunk, Completion, Outcome, Target
-from .answers import arrival, failed, timed
+from .answers import arrival, failed, leftovers, timed
 from .timed import TimedReader
 
 
@@ -79,7 +79,7 @@ class BlockingStream:
     def __init__(
         self, flow: Generator[Effect, Answer, Outcome], port: Port, detector: Detector
     ) -> None:
-        self._flow = flow
+        self._flow: Generator[Effect, Answer, Any] = flow
         self._port = port
         self._effects = _Effects(port, detector)
         self._step: Callable[[], Effect] | None = partial(next, flow)
@@ -139,6 +139,10 @@ class BlockingStream:
         self._step = partial(self._flow.throw, ConsumerLeft())
         with suppress(ConsumerLeft):
             self._advance()
+        if self.outcome is None or not self.outcome.finished:
+            self._flow = leftovers(self._effects.opened, self.outcome)
+            self._step = partial(next, self._flow)
+            self._advance()
 
 
 class _Effects:
@@ -149,6 +153,7 @@ class _Effects:
         self._detector = detector
         self._readers: dict[int, TimedReader] = {}
         self._closed: dict[int, Any] = {}
+        self.opened: list[Any] = []
         self._closing = threading.Lock()
         self.outcome: Outcome | None = None
 
@@ -170,7 +175,8 @@ class _Effects:
             case CallModel(target, attempt, timeout):
                 return Called(self._port.call(target, attempt, timeout))
             case OpenStream(target, attempt, timeout):
-                return Opened(self._port.open(target, attempt, timeout))
+                self.opened.append(self._port.open(target, attempt, timeout))
+                return Opened(self.opened[-1])
             case NextChunk(stream, timeout):
                 return arrival(self._reader(stream).read(timeout))
             case Classify(evidence, final):

@@ -1,0 +1,49 @@
+"""Streams that nobody closes: the garbage collector does what their consumer left undone."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+
+import pytest
+from openai_stage import ANSWER, REFUSAL
+
+import demur
+from demur.testing import Reply
+
+
+@pytest.mark.parametrize("text", [ANSWER, REFUSAL])
+def test_a_dropped_stream_is_cut_and_recorded(caller, serve, tmp_path, text):
+    """A stream dropped half read cuts its connection and leaves its one record, as if closed."""
+    slow = Reply(text, delay=0.05)
+    upstream = serve(primary=slow, second=Reply(ANSWER, delay=0.05))
+    path = tmp_path / "audit.jsonl"
+    rule = {"name": "r", "actions": ["tag", "log", "retry"], "retry": {"fallbacks": ["second"]}}
+    policy = {"version": 1, "rules": [rule], "audit": {"path": str(path)}}
+    client = caller.wrap(upstream, policy=policy)
+    stream = caller.create(client, stream=True)
+    caller.items(stream, 3)
+    served = demur.outcome_of(stream).served_attempt.model
+    del stream
+    assert eventually(lambda: swept(caller) and len(lines(path)) == 1)
+    assert upstream.wait_for_cut(served)
+
+
+def swept(caller):
+    """Collect garbage, and let the loop run what that has scheduled."""
+    gc.collect()
+    if caller.loop is not None:
+        caller.wait(asyncio.sleep(0.01))
+    return True
+
+
+def lines(path):
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def eventually(holds):
+    deadline = time.monotonic() + 5
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return holds()
