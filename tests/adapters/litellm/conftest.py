@@ -1,4 +1,4 @@
-"""Two proxies for the whole run, one with the policy's detector and one with a moody one."""
+"""Two proxies for the whole run: one as users have it, one with a moody detector and a cache."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def proxies(
     }
     with (
         Proxy(folder / "sane", **common) as sane,
-        Proxy(folder / "moody", guardrail="lab.moody", **common) as moody,
+        Proxy(folder / "moody", guardrail="lab.moody", cached=True, **common) as moody,
     ):
         yield {"sane": sane.wait_until_up(), "moody": moody.wait_until_up()}
 

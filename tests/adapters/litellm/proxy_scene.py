@@ -15,6 +15,7 @@ SCRIPT: dict[str, Any] = {
     "m-refusing": Reply(REFUSAL, delay=0.02),
     "m-refusing-slowly": Reply(REFUSAL + " Sorry." * 40, delay=0.05),
     "m-helpful": Reply(ANSWER, chunks=tuple(re.findall(r"\S+ ?", ANSWER))),
+    "m-talkative": Reply(" ".join([ANSWER] * 20), delay=0.02),
     "m-second": Reply(SECOND, chunk_size=7),
     "m-also-refusing": Reply("I'm sorry, I can't do that either."),
     "m-broken": Reply("scripted failure", status=400),
@@ -28,6 +29,7 @@ GROUPS = {
     # A provider that knows chat completions only: LiteLLM translates the other surfaces.
     "translated": "hosted_vllm/m-refusing-slowly",
     "helpful": "m-helpful",
+    "talkative": "m-talkative",
     "second": "m-second",
     "stubborn": "m-also-refusing",
     "broken": "m-broken",
@@ -57,7 +59,16 @@ POLICY = {
     "rules": [
         *(
             _rule(m, "second")
-            for m in ("primary", "slow", "translated", "helpful", "tools", "raising", "hanging")
+            for m in (
+                "primary",
+                "slow",
+                "translated",
+                "helpful",
+                "talkative",
+                "tools",
+                "raising",
+                "hanging",
+            )
         ),
         _rule("both", "stubborn"),
         _rule("hops", "stubborn", "second"),

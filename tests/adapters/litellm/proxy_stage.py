@@ -90,7 +90,8 @@ def _script() -> Path:
 class Proxy:
     """The process, from construction to the end of its ``with`` block.
 
-    ``models`` maps model groups to the models they have at ``base_url``.
+    ``models`` maps model groups to the models they have at ``base_url``. ``cached`` turns on
+    LiteLLM's own cache of responses.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Proxy:
         policy: Mapping[str, Any] | str,
         guardrail: str = GUARDRAIL,
         mode: Any = ("pre_call", "post_call"),
+        cached: bool = False,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
@@ -112,7 +114,7 @@ class Proxy:
         (folder / "policy.yaml").write_text(text)
         (folder / "lab.py").write_text(_LAB)
         (folder / "config.yaml").write_text(
-            yaml.safe_dump(_config(base_url, models, guardrail, list(mode)))
+            yaml.safe_dump(_config(base_url, models, guardrail, list(mode), cached=cached))
         )
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -194,8 +196,9 @@ class Proxy:
 
 
 def _config(
-    base_url: str, models: Mapping[str, str], guardrail: str, mode: list[str]
+    base_url: str, models: Mapping[str, str], guardrail: str, mode: list[str], *, cached: bool
 ) -> dict[str, Any]:
+    caching = {"cache": True, "cache_params": {"type": "local"}} if cached else {}
     return {
         "model_list": [
             {
@@ -219,7 +222,7 @@ def _config(
                 },
             }
         ],
-        "litellm_settings": {"callbacks": ["lab.records"]},
+        "litellm_settings": {"callbacks": ["lab.records"], **caching},
         "general_settings": {"master_key": MASTER_KEY, "custom_auth": "lab.auth"},
     }
 

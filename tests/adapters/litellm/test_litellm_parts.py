@@ -104,7 +104,7 @@ async def test_exchange_serves_the_fallback() -> None:
 async def test_nobody_falls_back_without_a_router() -> None:
     """A refusal from the cache, or of a call past the Router, is served."""
     exchange = exchange_for(plan_of("second"))
-    assert await exchange.bring(answer("I can't."), None)
+    assert await exchange.bring(answer("I can't."), "primary", routed=False)
 
 
 def test_exchange_is_found_for_its_own_call_only() -> None:

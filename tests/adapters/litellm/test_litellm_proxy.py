@@ -134,6 +134,14 @@ def test_refused_stream_is_cut(client: Any, upstream: Upstream) -> None:
     assert upstream.calls("m-refusing-slowly")[-1].chunks_sent < 30
 
 
+def test_client_that_leaves(client: Any, upstream: Upstream) -> None:
+    """A client that closes its stream early cuts the upstream's, as without demur."""
+    with client.chat.completions.create(model="talkative", messages=ASK, stream=True) as items:
+        texts = [next(items).choices[0].delta.content for _ in range(3)]
+    assert ANSWER.startswith("".join(text or "" for text in texts))
+    assert upstream.wait_for_cut("m-talkative")
+
+
 def test_normal_stream_keeps_its_chunks(client: Any) -> None:
     """A normal answer arrives in the upstream's own pieces."""
     texts, headers = stream(client, "helpful")
@@ -232,6 +240,21 @@ def test_failing_detector(moody: Proxy, model: str) -> None:
         assert "".join(texts) == text
         assert time.monotonic() - start < 5.0
         assert ask(client, "primary")[0] == SECOND
+
+
+def test_cached_responses(moody: Proxy, upstream: Upstream) -> None:
+    """What LiteLLM's cache answers passes no deployment hook: it is judged, and never lost."""
+    from openai import OpenAI
+
+    with OpenAI(base_url=f"{moody.url}/v1", api_key="sk-any", max_retries=0) as client:
+        served = {"helpful": ANSWER, "hops": SECOND, "both": REFUSAL}
+        for model, expected in served.items():
+            assert ask(client, model)[0] == expected
+            before = {name: len(upstream.calls(name)) for name in ("m-helpful", "m-second")}
+            text, headers = ask(client, model)
+            assert text == expected
+            assert headers["x-demur-label"] == ("refusal" if model == "both" else "normal")
+            assert {name: len(upstream.calls(name)) for name in before} == before
 
 
 def test_no_text_in_the_log(proxies: dict[str, Proxy], client: Any) -> None:

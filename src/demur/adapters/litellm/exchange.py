@@ -77,15 +77,15 @@ class Exchange:
         """Whether the flow is done and wants no more."""
         return self._begun and self._steps.wanted is None
 
-    async def bring(self, native: Any, group: str | None) -> bool:
+    async def bring(self, native: Any, group: str | None, *, routed: bool = True) -> bool:
         """``group`` has answered with ``native``. Whether that is what to serve.
 
-        ``group`` is ``None`` where no Router made the call: then there is nobody to fall back.
+        ``routed`` says that a Router made the call and can make another: else nobody falls back.
         Raises ``RefusedError`` where the policy wants the request to fail.
         """
         if self.settled:
             return self.owed is None and self.refused is None
-        self._routed = group is not None
+        self._routed = routed
         await self._begin()
         await self._skip_to(group)
         self._noted.verdicts.clear()
@@ -121,7 +121,8 @@ class Exchange:
     async def _skip_to(self, group: str | None) -> None:
         """Attempts the Router made, or left out, without a response to show for it."""
         while (
-            (wanted := self._steps.wanted) is not None
+            group is not None
+            and (wanted := self._steps.wanted) is not None
             and wanted.attempt > 0
             and wanted.target.model != group
         ):

@@ -27,7 +27,7 @@ from ...sinks import sinks_for
 from ...vocabulary import Outcome, Target
 from . import chain, exchange, routers, sdk
 from .exchange import Exchange, Rights
-from .headers import headers_of, show, show_in_stream
+from .headers import headers_of, show, show_in_stream, shown_group
 from .requests import choices_of, matchable, opted_out, through_proxy
 from .rights import usable_in_proxy
 from .settings import Source, check_mode, detector_of, policy_of
@@ -152,14 +152,14 @@ class DemurGuardrail(CustomGuardrail):
         if found is None:
             return await self._serve_plain(request_data, response, surface_for(call_type))
         if not found.stream:
-            group = chain.group_of(metadata_of(request_data))
-            await self._bring(found, request_data, response, group)
+            await self._bring(found, request_data, response)
         return None
 
     @fail_open
-    async def _bring(self, found: Exchange, data: Data, response: Any, group: str | None) -> None:
+    async def _bring(self, found: Exchange, data: Data, response: Any) -> None:
+        group = chain.group_of(metadata_of(data))
         try:
-            serve_it = await found.bring(response, group)
+            serve_it = await found.bring(response, group, routed=group is not None)
         except RefusedError as error:
             raise chain.AttemptRefusedError(found.plan.requested.model, str(error)) from None
         finally:
@@ -170,13 +170,23 @@ class DemurGuardrail(CustomGuardrail):
 
     # -- the proxy, after the call
 
+    @fail_open
     async def async_post_call_success_hook(
         self, data: Data, user_api_key_dict: Any, response: Any
-    ) -> None:
+    ) -> Any:
         """Judge what no deployment hook has seen: a response out of LiteLLM's cache."""
         found = exchange.find(data)
-        if found is not None and not found.stream:
-            await self._bring(found, data, response, None)
+        if found is None or found.stream or found.settled:
+            return None
+        try:
+            if await found.bring(response, shown_group(response), routed=False):
+                return None
+            kept = await found.give_up()
+        except RefusedError as error:
+            raise chain.AttemptRefusedError(found.plan.requested.model, str(error)) from None
+        finally:
+            _tag(found, data)
+        return None if kept is None else in_own_shape(found.surface, kept, response)
 
     @fail_open
     async def async_post_call_response_headers_hook(
@@ -290,6 +300,7 @@ class DemurGuardrail(CustomGuardrail):
             stream=data.get("stream") is True,
             metadata=matchable(data),
             choices=choices_of(data),
+            id=data.get("litellm_call_id"),
         )
 
     def _exchange(

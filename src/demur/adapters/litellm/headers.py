@@ -51,6 +51,16 @@ def show_in_stream(response: Any, served: Any, first: Any, outcome: Outcome) -> 
     _add(response, headers_of(outcome))
 
 
+def shown_group(response: Any) -> str | None:
+    """The model group LiteLLM's own headers say a response came from."""
+    hidden = getattr(response, "_hidden_params", None)
+    if isinstance(response, dict):
+        hidden = response.get("_hidden_params")
+    shown = hidden.get("additional_headers") if isinstance(hidden, dict) else None
+    group = shown.get("x-litellm-model-group") if isinstance(shown, dict) else None
+    return group if isinstance(group, str) else None
+
+
 def _adopt(response: Any, served: Any) -> None:
     """What LiteLLM's own headers are made from: deployment, address, cost."""
     hidden = getattr(response, "_hidden_params", None)
