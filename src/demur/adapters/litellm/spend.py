@@ -101,7 +101,9 @@ async def log_refused(
 
 def keep_out_of_the_log(logging_obj: Any) -> None:
     """Have LiteLLM not log this call's success: what it returns is another call's, logged there."""
-    logging_obj.claim_async_success_log()
+    claim = getattr(logging_obj, "claim_async_success_log", None)
+    if claim is not None:
+        claim()
 
 
 async def counted(request: Mapping[str, Any], model: str, text: str) -> litellm.ModelResponse:
