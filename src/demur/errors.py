@@ -40,6 +40,13 @@ class ModelError(DetectorError):
     """A detection model that cannot be loaded, or fails its self-test. Says which and why."""
 
 
+class UnreadableError(DemurError):
+    """A fallback's answer that cannot be read: it failed, and the caller keeps what was refused.
+
+    Never raised to a caller; its name stands in the attempt's record.
+    """
+
+
 class InputError(DemurError):
     """A command was given input it cannot read. The message names file, line and remedy."""
 

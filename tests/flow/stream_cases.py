@@ -125,7 +125,7 @@ def expected(case: Case) -> tuple[list[Target], Any]:
             break
         tried.append(target)
         act = case.acts[target.name]
-        if not act.opens or act.early:
+        if not act.opens or act.early or act.label is None:
             continue
         if act.label not in plan.rule.on:
             return tried, target

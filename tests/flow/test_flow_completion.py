@@ -98,7 +98,7 @@ def expected(case: Case) -> tuple[list[Target], Any]:
             break
         tried.append(target)
         answer = case.scripts[target.name]
-        if isinstance(answer, Exception):
+        if isinstance(answer, Exception) or not answer.choices:
             continue
         if not refused(case.plan, answer):
             return tried, answer
@@ -150,6 +150,9 @@ def test_the_record_tells_what_happened(case: Case) -> None:
         answer = case.scripts[attempt.target]
         if isinstance(answer, Exception):
             assert (attempt.outcome, attempt.error) == ("failed", "ConnectionError")
+            continue
+        if not answer.choices and attempt is not outcome.attempts[0]:
+            assert (attempt.outcome, attempt.error) == ("failed", "UnreadableError")
             continue
         kept = attempt.outcome == "accepted" or not case.plan.acts
         assert kept is (not refused(case.plan, answer) or not case.plan.acts)

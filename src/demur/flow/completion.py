@@ -2,7 +2,8 @@
 
 The caller's own call goes first, untouched. If it raises, so does the flow, with the same
 exception: errors are the gateway's business, refusals are ours. If it is refused and a fallback
-answers, that one is served; if all refuse or fail, what the policy's ``exhausted`` says.
+answers, that one is served; if all refuse or fail, what the policy's ``exhausted`` says. A fallback
+that answers what cannot be read has failed: nobody can say that it is better than the refusal.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from ..errors import RefusedError
+from ..errors import RefusedError, UnreadableError
 from ..vocabulary import AttemptOutcome, Completion, Outcome, Target, Verdict
 from .decision import Accept, Exhausted, FallBack
 from .effects import Answer, Called, CallModel, Effect, Emit, Failed
@@ -85,6 +86,9 @@ def _attempt(
         return (yield from next_step(journal, None, failed=True))
     assert isinstance(answer, Called)
     completion, seconds = answer.completion, journal.spend(answer.seconds)
+    if answered and not completion.choices:
+        journal.add(target, "failed", seconds, completion=completion, error=UnreadableError())
+        return (yield from next_step(journal, None, failed=True))
     try:
         verdict = yield from judge(journal, completion.choices)
         decision = yield from next_step(journal, verdict)

@@ -36,6 +36,11 @@ class Watch:
         self.verdict: Verdict | None = None
         self._visible_seconds = 0.0
 
+    @property
+    def unreadable(self) -> bool:
+        """Whether there was nothing to judge: an error event, or an end without any choice."""
+        return self.verdict is None and (self.gathering.opaque or self.final)
+
     def read(self, chunk: Chunk) -> None:
         """Take in a chunk without judging it."""
         self.gathering.note(chunk)

@@ -12,6 +12,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import UnreadableError
 from ..vocabulary import AttemptOutcome, Chunk, Outcome, Target, Verdict
 from .completion import refused_error
 from .decision import Accept, Decision, Exhausted, FallBack, on_exhaustion
@@ -125,6 +126,11 @@ class _Run:
         return head
 
     def _hold(self, head: _Head, *, first: bool) -> Steps:
+        yield from self._wait(head, first=first)
+        if not first and head.error is None and head.watch.unreadable:
+            head.error = UnreadableError("the fallback's stream cannot be read")
+
+    def _wait(self, head: _Head, *, first: bool) -> Steps:
         while not head.watch.decided:
             cap = head.watch.wait_left()
             if cap == 0.0:

@@ -65,7 +65,11 @@ class ByteReader:
         return self._merged(b"", events) if events else None
 
     def _merged(self, raw: bytes, events: Any) -> Chunk:
-        said = [self._shape.read_event(event, data) for event, data in events]
+        said: list[Chunk] = []
+        for event, data in events:
+            said.append(self._shape.read_event(event, data))
+            if said[-1].opaque:
+                break
         return Chunk(
             native=raw,
             deltas=tuple(delta for chunk in said for delta in chunk.deltas),
