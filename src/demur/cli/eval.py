@@ -98,7 +98,7 @@ def load(name: str, threshold: float | None) -> Detector:
     if kind == "transformer" and model:
         from ..detection.transformer import TransformerDetector
 
-        return TransformerDetector.load(model, threshold=threshold)
+        return TransformerDetector(model, threshold=threshold)
     if Path(name, "weights.npz").is_file():
         return EmbeddedDetector.load(name, threshold)
     raise InputError(

@@ -30,18 +30,20 @@ from ..errors import DemurError, MissingExtraError
 @click.option(
     "--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads."
 )
-def train(recipe: Path, data: Path, into: Path, threads: int) -> None:
+def train(recipe: Path, data: Path, into: Path, start: Path | None, threads: int) -> None:
     """Train the model that RECIPE (YAML) describes. The same seed gives the same model."""
     console = Console(stderr=True)
     try:
-        folder = _build(recipe, data, into, threads, console)
+        folder = _build(recipe, data, into, start, threads, console)
     except DemurError as error:
         click.echo(f"demur train: {error}", err=True)
         raise SystemExit(2) from error
     click.echo(str(folder))
 
 
-def _build(recipe: Path, data: Path, into: Path, threads: int, console: Console) -> Path:
+def _build(
+    recipe: Path, data: Path, into: Path, start: Path | None, threads: int, console: Console
+) -> Path:
     try:
         import torch
     except ImportError as error:
@@ -68,4 +70,4 @@ def _build(recipe: Path, data: Path, into: Path, threads: int, console: Console)
 
             return move
 
-        return build(settings, data, into, stage)
+        return build(settings, data, into, stage, start)

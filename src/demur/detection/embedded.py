@@ -1,16 +1,21 @@
-"""The detector in the wheel: needs no download, answers in well under a millisecond."""
+"""The detector in the wheel: needs no download, nearly always answers within a millisecond.
+
+A network over hashed n-grams reads every text. Where it is unsure, which is a few texts in a
+hundred, a small encoder gives a second opinion, and both are weighed.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
 from ..errors import ModelError
 from ..vocabulary import Evidence, Kind, Verdict
+from .encoder import Encoder
 from .network import Network
 from .ngrams import extract
 from .text import judged
@@ -29,19 +34,50 @@ _CHECKS = (
 class Thresholds:
     """Scores in [0, 1]. ``refusal`` decides whole texts, the others texts that still run.
 
-    A beginning is normal below ``prefix_normal`` and a refusal from ``prefix_refusal`` on.
+    A beginning of at least ``prefix_least`` characters is normal below ``prefix_normal``; one of
+    any length is a refusal from ``prefix_refusal`` on.
     ``kind`` is the least probability with which a refusal's kind is named.
     """
 
     refusal: float
     prefix_normal: float
     prefix_refusal: float
+    prefix_least: float
     kind: float
 
 
 @dataclass(frozen=True, slots=True)
+class Weighing:
+    """``score = sigmoid(network * its logit + encoder * its logit + shift)``."""
+
+    network: float
+    encoder: float
+    shift: float
+
+    def score(self, network: float, encoder: float) -> float:
+        return _probability(self.network * network + self.encoder * encoder + self.shift)
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """When the encoder is asked, and how its opinion is weighed with the network's.
+
+    ``low`` and ``high`` bound the network's scores that are unsure. Beginnings are given to it at
+    multiples of ``every`` characters from ``least`` on, so that a stream costs a few calls at most.
+    """
+
+    encoder: Encoder
+    low: float
+    high: float
+    whole: Weighing
+    prefix: Weighing
+    least: int
+    every: int
+
+
+@dataclass(frozen=True, slots=True)
 class EmbeddedDetector:
-    """A small network over hashed n-grams; a pure function of the text."""
+    """A pure function of the text."""
 
     network: Network
     thresholds: Thresholds
@@ -49,6 +85,7 @@ class EmbeddedDetector:
     scale: float
     shift: float
     version: str
+    second: Second | None = None
 
     @property
     def name(self) -> str:
@@ -85,16 +122,36 @@ class EmbeddedDetector:
             return self._verdict("normal" if final else "uncertain", 0.0)
         whole, beginning, _, *kinds = self.network.outputs(grams).tolist()
         if final:
-            score = _probability(self.scale * whole + self.shift)
-            if score < self.thresholds.refusal:
-                return self._verdict("normal", score)
-            return self._verdict("refusal", score, self._kind(kinds))
-        score = _probability(beginning)
-        if score < self.thresholds.prefix_normal:
+            return self._whole(text, whole, kinds)
+        return self._beginning(evidence.text or evidence.refusal, text, beginning, kinds)
+
+    def _whole(self, text: str, logit: float, kinds: list[float]) -> Verdict:
+        score = _probability(self.scale * logit + self.shift)
+        second = self.second
+        if second is not None and second.low <= score <= second.high:
+            opinion, _, _, *kinds = second.encoder.outputs(text).tolist()
+            score = second.whole.score(logit, opinion)
+        if score < self.thresholds.refusal:
             return self._verdict("normal", score)
-        if score < self.thresholds.prefix_refusal:
-            return self._verdict("uncertain", score)
         return self._verdict("refusal", score, self._kind(kinds))
+
+    def _beginning(self, raw: str, text: str, logit: float, kinds: list[float]) -> Verdict:
+        score = _probability(logit)
+        second = self.second
+        unsure = self.thresholds.prefix_normal <= score < self.thresholds.prefix_refusal
+        if (
+            unsure
+            and second is not None
+            and len(raw) >= second.least
+            and len(raw) % second.every == 0
+        ):
+            _, opinion, _, *kinds = second.encoder.outputs(text).tolist()
+            score = second.prefix.score(logit, opinion)
+        if score >= self.thresholds.prefix_refusal:
+            return self._verdict("refusal", score, self._kind(kinds))
+        if score < self.thresholds.prefix_normal and len(raw) >= self.thresholds.prefix_least:
+            return self._verdict("normal", score)
+        return self._verdict("uncertain", score)
 
     def _verdict(self, label: Any, score: float, kind: Kind | None = None) -> Verdict:
         return Verdict(
@@ -109,18 +166,14 @@ class EmbeddedDetector:
 
     def _deciding_at(self, threshold: float) -> EmbeddedDetector:
         own = self.thresholds
-        return EmbeddedDetector(
-            self.network,
-            Thresholds(
+        return replace(
+            self,
+            thresholds=replace(
+                own,
                 refusal=threshold,
                 prefix_normal=min(own.prefix_normal, threshold),
                 prefix_refusal=max(own.prefix_refusal, threshold),
-                kind=own.kind,
             ),
-            self.kinds,
-            self.scale,
-            self.shift,
-            self.version,
         )
 
 
@@ -139,6 +192,7 @@ def _load(folder: Path) -> EmbeddedDetector:
             scale=float(config["calibration"]["scale"]),
             shift=float(config["calibration"]["shift"]),
             version=str(config["version"]),
+            second=_second(folder, config.get("second")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{folder / 'config.json'}: {error!r}; not a demur model") from error
@@ -149,6 +203,20 @@ def _load(folder: Path) -> EmbeddedDetector:
         if (detector.classify(Evidence(text=sentence)).label == "refusal") is not refuses:
             raise ModelError(f"{folder}: the model misjudges {sentence!r}; retrain or replace it")
     return detector
+
+
+def _second(folder: Path, settings: dict[str, Any] | None) -> Second | None:
+    if settings is None:
+        return None
+    return Second(
+        encoder=Encoder.load(folder / "encoder.npz"),
+        low=float(settings["low"]),
+        high=float(settings["high"]),
+        whole=Weighing(**settings["whole"]),
+        prefix=Weighing(**settings["prefix"]),
+        least=int(settings["least"]),
+        every=int(settings["every"]),
+    )
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +49,9 @@ class Network:
     def load(cls, path: Path) -> Network:
         """Read ``weights.npz``; raises ``ModelError`` where it is missing or not a model."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return cls.build({name: arrays[name] for name in arrays.files})
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise ModelError(f"{path}: cannot be read as model weights: {error}") from error
 
     @classmethod

@@ -51,7 +51,7 @@ def visible(text: str) -> str:
 
 
 def window(text: str, head: int = HEAD_CHARS, tail: int = TAIL_CHARS) -> str:
-    """The first ``head`` and last ``tail`` characters, joined by ``CUT`` where some were left out."""
+    """The first ``head`` and last ``tail`` characters, ``CUT`` between them if some are missing."""
     if len(text) <= head + tail:
         return text
     return text[:head] + CUT + text[len(text) - tail :]

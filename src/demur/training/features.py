@@ -46,9 +46,9 @@ class Counts:
         joined = np.concatenate([self.hashes, *hashes])
         unique, inverse = np.unique(joined, return_inverse=True)
         stacked = np.concatenate([self.numbers, *numbers])
-        summed = np.stack(
+        summed: NDArray[np.float64] = np.stack(
             [np.bincount(inverse, stacked[:, side], unique.size) for side in (0, 1)], axis=1
-        )
+        ).astype(np.float64)
         return Counts(unique, summed)
 
     def above(self, minimum: float) -> Counts:
@@ -71,13 +71,9 @@ class Counts:
 
 def choose(
     items: list[tuple[NGrams, int, float]],
-    words: NDArray[np.uint64],
     settings: FeatureSettings,
 ) -> NDArray[np.uint32]:
-    """Keys of the chosen features, the more important first; slots are never shared.
-
-    ``words`` are wanted whatever they count (those that have starting vectors).
-    """
+    """Keys of the chosen features, the more important first; slots are never shared."""
     pieces = Counts.of(items, pieces=True).above(settings.minimum)
     runs = Counts.of(items, pieces=False).above(settings.minimum)
     ordered = _interleave(
@@ -85,12 +81,12 @@ def choose(
         pieces.most_telling(settings.pieces // 2),
         runs.most_frequent(settings.frequent),
         pieces.most_frequent(settings.pieces),
-        words,
     )
     keys = (ordered >> np.uint64(32)).astype(np.uint32)
     slots = keys >> np.uint32(32 - SLOT_BITS)
     _, first = np.unique(slots, return_index=True)
-    return keys[np.sort(first)]
+    chosen: NDArray[np.uint32] = keys[np.sort(first)]
+    return chosen
 
 
 def _interleave(*lists: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -42,13 +42,6 @@ class Fit:
         )
         self.loss = 0.7
 
-    def start_from(self, vectors: NDArray[np.float32], known: NDArray[np.bool_]) -> None:
-        """Set the starting vectors of the features that have one."""
-        with torch.no_grad():
-            self.net.embed.weight[torch.from_numpy(np.flatnonzero(known))] = torch.from_numpy(
-                vectors[known]
-            )
-
     def run(self, rows: Sequence[Row], fresh: Callable[[], list[Row]], progress: Progress) -> None:
         """Train on ``rows`` and, each epoch, on the texts ``fresh`` composes anew."""
         fit = self.recipe.fit
@@ -59,11 +52,11 @@ class Fit:
         sparse = torch.optim.SparseAdam(
             list(self.net.embed.parameters()), lr=fit.embedding_rate, betas=(0.9, 0.99)
         )
-        rates = [torch.optim.lr_scheduler.LambdaLR(o, _schedule(total)) for o in (dense, sparse)]
+        rates = [torch.optim.lr_scheduler.LambdaLR(o, schedule(total)) for o in (dense, sparse)]
         done = 0
         for _ in range(fit.epochs):
             epoch = [*balance(rows, self.random, number), *fresh()]
-            self.random.shuffle(epoch)  # type: ignore[arg-type]
+            self.random.shuffle(epoch)
             for start in range(0, len(epoch), fit.batch):
                 batch = present(
                     epoch[start : start + fit.batch], self.random, self.recipe.augment, fit
@@ -86,23 +79,10 @@ class Fit:
         self.loss += 0.01 * (loss.item() - self.loss)
 
     def _loss(self, batch: Sequence[Row]) -> torch.Tensor:
-        fit = self.recipe.fit
         grams = [read(row.response) for row in batch]
         rows = [self.lookup.rows(gram.hashes) for gram in grams]
-        answers = self.net(collate(grams, rows, fit.forget, self.random))
-        labels = torch.tensor([float(row.label) for row in batch])
-        targets = labels * (1 - 2 * fit.smoothing) + fit.smoothing
-        whole = torch.tensor([float(row.final) for row in batch])
-        sure = torch.tensor([float(not row.partial) for row in batch])
-        judged_loss = binary_cross_entropy_with_logits(answers[:, 0], targets, reduction="none")
-        held_loss = binary_cross_entropy_with_logits(answers[:, 1], labels, reduction="none")
-        middle = binary_cross_entropy_with_logits(answers[:, 2], 1 - sure, reduction="none")
-        loss = (sure * (whole * judged_loss + held_loss * (1.5 - whole))).mean()
-        loss = loss + 0.2 * (whole * middle).mean()
-        kinds = torch.tensor([KINDS.index(r.kind) if r.kind in KINDS else -1 for r in batch])
-        if bool((kinds >= 0).any()):
-            loss = loss + 0.1 * cross_entropy(answers[:, 3:], kinds, ignore_index=-1)
-        return loss
+        answers = self.net(collate(grams, rows, self.recipe.fit.forget, self.random))
+        return loss_of(answers, batch, self.recipe.fit.smoothing)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The weights as ``detection.network`` reads them, embeddings in 8 bits."""
@@ -117,6 +97,26 @@ class Fit:
         }
 
 
+def loss_of(answers: torch.Tensor, batch: Sequence[Row], smoothing: float) -> torch.Tensor:
+    """The whole text's label, the beginning's, the middle label and the kind, weighed together.
+
+    A beginning counts for the second output alone; partial rows count for the third alone.
+    """
+    labels = torch.tensor([float(row.label) for row in batch])
+    targets = labels * (1 - 2 * smoothing) + smoothing
+    whole = torch.tensor([float(row.final) for row in batch])
+    sure = torch.tensor([float(not row.partial) for row in batch])
+    judged_loss = binary_cross_entropy_with_logits(answers[:, 0], targets, reduction="none")
+    held_loss = binary_cross_entropy_with_logits(answers[:, 1], labels, reduction="none")
+    middle = binary_cross_entropy_with_logits(answers[:, 2], 1 - sure, reduction="none")
+    loss = (sure * (whole * judged_loss + held_loss * (1.5 - whole))).mean()
+    loss = loss + 0.2 * (whole * middle).mean()
+    kinds = torch.tensor([KINDS.index(r.kind) if r.kind in KINDS else -1 for r in batch])
+    if bool((kinds >= 0).any()):
+        loss = loss + 0.1 * cross_entropy(answers[:, 3:], kinds, ignore_index=-1)
+    return loss
+
+
 def answers_of(network: Network, texts: Sequence[str]) -> NDArray[np.float64]:
     """The network's logits, one row a text, in the order of ``OUTPUTS``."""
     if not texts:
@@ -124,7 +124,7 @@ def answers_of(network: Network, texts: Sequence[str]) -> NDArray[np.float64]:
     return np.stack([network.outputs(read(text)) for text in texts]).astype(np.float64)
 
 
-def _schedule(total: int) -> Callable[[int], float]:
+def schedule(total: int) -> Callable[[int], float]:
     """Up over the first twentieth, then down in a line."""
     warm = max(1, total // 20)
     return lambda step: min((step + 1) / warm, max(0.02, (total - step) / max(1, total - warm)))

@@ -19,25 +19,36 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Lean(Settings):
+    """Partial rows of a source that lean to ``label`` clearly enough to be trained on as such."""
+
+    source: str
+    label: Literal[0, 1]
+    weight: Annotated[float, Field(gt=0.0)] = 0.5
+
+
 class DataSettings(Settings):
     """File names within the data folder."""
 
     train: tuple[str, ...] = ("train.jsonl.gz",)
     develop: tuple[str, ...] = ("dev.jsonl.gz",)
     partial: tuple[str, ...] = ("partial.jsonl.gz",)
+    leaning: tuple[Lean, ...] = ()
 
 
 class FeatureSettings(Settings):
-    minimum: Annotated[float, Field(gt=0)] = Field(3.0, description="Fewest texts of a feature.")
-    runs: int = Field(110_000, description="Word runs, by how much they tell of the label.")
-    frequent: int = Field(60_000, description="Word runs, by frequency.")
-    pieces: int = Field(60_000, description="Character n-grams.")
+    minimum: Annotated[float, Field(gt=0, description="Fewest texts of a feature.")] = 3.0
+    runs: Annotated[int, Field(description="Word runs, by how much they tell of the label.")] = (
+        70_000
+    )
+    frequent: Annotated[int, Field(description="Word runs, by frequency.")] = 35_000
+    pieces: Annotated[int, Field(description="Character n-grams.")] = 40_000
 
 
 class NetworkSettings(Settings):
-    width: int = Field(32, description="Size of an embedding.")
-    filters: int = Field(64, description="Filters of the convolution.")
-    hidden: int = Field(48, description="Size of a sentence's vector.")
+    width: Annotated[int, Field(description="Size of an embedding.")] = 32
+    filters: Annotated[int, Field(description="Filters of the convolution.")] = 64
+    hidden: Annotated[int, Field(description="Size of a sentence's vector.")] = 48
     dropout: Share = 0.2
 
 
@@ -46,23 +57,42 @@ class FitSettings(Settings):
     batch: Annotated[int, Field(ge=1)] = 48
     rate: Annotated[float, Field(gt=0.0)] = 0.003
     embedding_rate: Annotated[float, Field(gt=0.0)] = 0.003
-    forget: Share = Field(0.15, description="Share of features left out at random.")
-    prefixes: Share = Field(0.5, description="Share of texts that are cut to a prefix.")
-    smoothing: Share = Field(0.02, description="Label smoothing.")
-    texts: int | None = Field(None, description="Texts drawn an epoch; default: all rows.")
+    forget: Annotated[Share, Field(description="Share of features left out at random.")] = 0.15
+    prefixes: Annotated[Share, Field(description="Share of texts cut to a prefix.")] = 0.5
+    smoothing: Annotated[Share, Field(description="Label smoothing.")] = 0.02
+    texts: Annotated[int | None, Field(description="Rows drawn an epoch; default: all.")] = None
+
+
+class EncoderSettings(Settings):
+    """The second opinion: the lowest layers of a pretrained encoder, trained on."""
+
+    depth: Annotated[int, Field(ge=1, description="Layers kept, the lowest first.")] = 6
+    pieces: Annotated[int, Field(ge=100, description="Pieces kept of its vocabulary.")] = 22_000
+    texts: Annotated[int, Field(ge=1, description="Texts seen in all.")] = 48_000
+    batch: Annotated[int, Field(ge=1)] = 24
+    rate: Annotated[float, Field(gt=0.0)] = 2e-4
+    prefixes: Share = 0.3
+    dropout: Share = 0.1
+    composed: Annotated[Share, Field(description="Share of texts composed from templates.")] = 0.4
+    unsure: Annotated[Share, Field(description="Share of normal answers it may be asked of.")] = (
+        0.05
+    )
+    high: Annotated[Share, Field(description="Network's score from which it is not asked.")] = 0.98
 
 
 class AugmentSettings(Settings):
-    templates: Annotated[int, Field(ge=0)] = Field(0, description="Composed texts an epoch.")
-    disguise: Share = Field(0.25, description="Share of texts whose form is changed.")
+    templates: Annotated[int, Field(ge=0, description="Composed texts an epoch.")] = 0
+    disguise: Annotated[Share, Field(description="Share of texts whose form is changed.")] = 0.25
 
 
 class ThresholdSettings(Settings):
     """What the thresholds must hold on the development rows."""
 
-    false_positives: Share = Field(0.005, description="Most normal answers called refusals.")
-    leak: Share = Field(0.03, description="Most refusals released from their prefix.")
-    false_stops: Share = Field(0.001, description="Most normal answers stopped at a prefix.")
+    false_positives: Annotated[Share, Field(description="Most normal ones refused.")] = 0.005
+    leak: Annotated[Share, Field(description="Most refusals released too early.")] = 0.01
+    false_stops: Annotated[Share, Field(description="Most normal ones stopped early.")] = 0.002
+    least_chars: Annotated[int, Field(ge=0, description="None is released before.")] = 32
+    kind: Annotated[Share, Field(description="Least probability of a kind that is named.")] = 0.6
 
 
 class Recipe(Settings):
@@ -77,6 +107,7 @@ class Recipe(Settings):
     network: NetworkSettings = NetworkSettings()
     fit: FitSettings = FitSettings()
     augment: AugmentSettings = AugmentSettings()
+    encoder: EncoderSettings | None = None
     thresholds: ThresholdSettings = ThresholdSettings()
 
     @property

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from .recipe import Lean
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,19 @@ def read_rows(path: Path) -> list[Row]:
 def clean(rows: Iterable[Row]) -> list[Row]:
     """The rows that are refusals or normal answers beyond doubt."""
     return [row for row in rows if not row.partial]
+
+
+def lean(rows: Iterable[Row], leanings: Iterable[Lean]) -> list[Row]:
+    """The rows, those partial ones that lean clearly turned into clean ones of less weight."""
+    weights: dict[tuple[str, int], float] = {
+        (found.source, found.label): found.weight for found in leanings
+    }
+    return [
+        replace(row, partial=False, weight=weights[row.source, row.label])
+        if row.partial and (row.source, row.label) in weights
+        else row
+        for row in rows
+    ]
 
 
 def _items(path: Path) -> Iterator[tuple[int, Any]]:

@@ -1,0 +1,150 @@
+"""A small transformer encoder in numpy: the second opinion on what the network is unsure of.
+
+Weights are kept in 8 bits by row, piece embeddings in 4 bits by blocks of 32; both are read as
+float32. ``training.encoder`` is the same in torch; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ModelError
+from .pieces import Pieces
+
+Floats = NDArray[np.float32]
+
+HEAD_PIECES = 46
+TAIL_PIECES = 16
+HEADS = 12
+BLOCK = 32
+MATRICES = ("q", "k", "v", "ao", "fi", "fo")
+_TINY = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One block: ``mix`` joins query, key and value."""
+
+    mix: Floats
+    mix_bias: Floats
+    out: Floats
+    out_bias: Floats
+    norm: tuple[Floats, Floats]
+    widen: Floats
+    widen_bias: Floats
+    narrow: Floats
+    narrow_bias: Floats
+    last_norm: tuple[Floats, Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """Frozen weights and their vocabulary."""
+
+    pieces: Pieces
+    blocks: NDArray[np.uint8]
+    scales: NDArray[np.float16]
+    places: Floats
+    norm: tuple[Floats, Floats]
+    layers: tuple[Layer, ...]
+    head: Floats
+    head_bias: Floats
+
+    @classmethod
+    def load(cls, path: Path) -> Encoder:
+        """Read ``encoder.npz``; raises ``ModelError`` where it is missing or not an encoder."""
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return cls.build({name: arrays[name] for name in arrays.files})
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, UnicodeDecodeError) as error:
+            raise ModelError(f"{path}: cannot be read as an encoder: {error}") from error
+
+    @classmethod
+    def build(cls, arrays: Mapping[str, NDArray[Any]]) -> Encoder:
+        names = arrays["pieces"].tobytes().decode("utf-8").split("\n")
+        if len(names) != arrays["word"].shape[0]:
+            raise ValueError(f"{len(names)} pieces but {arrays['word'].shape[0]} embeddings")
+        return cls(
+            pieces=Pieces.of(names, arrays["piece_scores"].astype(float).tolist()),
+            blocks=arrays["word"],
+            scales=arrays["word_scale"],
+            places=arrays["places"].astype(np.float32),
+            norm=(arrays["norm.weight"], arrays["norm.bias"]),
+            layers=tuple(_layer(arrays, i) for i in range(int(arrays["depth"]))),
+            head=arrays["head.weight"],
+            head_bias=arrays["head.bias"],
+        )
+
+    def outputs(self, text: str) -> Floats:
+        """The head's logits for one normalised text."""
+        found = self.pieces.read(text, HEAD_PIECES, TAIL_PIECES)
+        state = _normed(self._words(found) + self.places[: len(found)], self.norm)
+        for layer in self.layers:
+            state = _through(layer, state)
+        pooled = np.concatenate([state[0], state.mean(axis=0)])
+        answers: Floats = self.head @ pooled + self.head_bias
+        return answers
+
+    def _words(self, found: list[int]) -> Floats:
+        """Embeddings of the pieces, unpacked from two values a byte."""
+        packed = self.blocks[found]
+        values = np.concatenate([packed & 0x0F, packed >> 4], axis=2).astype(np.float32) - 8.0
+        scaled = values * self.scales[found].astype(np.float32)[:, :, None]
+        return scaled.reshape(len(found), -1)
+
+
+def _through(layer: Layer, state: Floats) -> Floats:
+    mixed = state @ layer.mix.T + layer.mix_bias
+    count, width = state.shape
+    query, key, value = mixed.reshape(count, 3, HEADS, -1).transpose(1, 2, 0, 3)
+    weights = query @ key.transpose(0, 2, 1) * np.float32((HEADS / width) ** 0.5)
+    weights = np.exp(weights - weights.max(axis=2, keepdims=True))
+    weights /= weights.sum(axis=2, keepdims=True)
+    heard = (weights @ value).transpose(1, 0, 2).reshape(count, width)
+    state = _normed(state + heard @ layer.out.T + layer.out_bias, layer.norm)
+    wide = _gelu(state @ layer.widen.T + layer.widen_bias)
+    return _normed(state + wide @ layer.narrow.T + layer.narrow_bias, layer.last_norm)
+
+
+def _normed(values: Floats, norm: tuple[Floats, Floats]) -> Floats:
+    centred = values - values.mean(axis=1, keepdims=True)
+    spread = np.sqrt((centred * centred).mean(axis=1, keepdims=True) + np.float32(_TINY))
+    answer: Floats = centred / spread * norm[0] + norm[1]
+    return answer
+
+
+def _gelu(values: Floats) -> Floats:
+    """By its hyperbolic tangent form; the difference to the exact one is below 0.001."""
+    inner = values * (np.float32(0.7978845608) + np.float32(0.0356774081) * values * values)
+    answer: Floats = np.float32(0.5) * values * (np.float32(1.0) + np.tanh(inner))
+    return answer
+
+
+def _layer(arrays: Mapping[str, NDArray[Any]], index: int) -> Layer:
+    def matrix(name: str) -> Floats:
+        stem = f"layer{index}.{name}"
+        weights: Floats = arrays[f"{stem}.weight"] * arrays[f"{stem}.scale"][:, None]
+        return weights.astype(np.float32)
+
+    def row(name: str) -> Floats:
+        return arrays[f"layer{index}.{name}"].astype(np.float32)
+
+    return Layer(
+        mix=np.concatenate([matrix("q"), matrix("k"), matrix("v")]),
+        mix_bias=np.concatenate([row("q.bias"), row("k.bias"), row("v.bias")]),
+        out=matrix("ao"),
+        out_bias=row("ao.bias"),
+        norm=(row("aln.weight"), row("aln.bias")),
+        widen=matrix("fi"),
+        widen_bias=row("fi.bias"),
+        narrow=matrix("fo"),
+        narrow_bias=row("fo.bias"),
+        last_norm=(row("oln.weight"), row("oln.bias")),
+    )

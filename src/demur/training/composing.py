@@ -1,0 +1,200 @@
+"""Texts the data lacks, composed from templates: soft, scope and capability refusals, refusals that
+come late, and the normal answers that look like refusals, in every language of ``templates/``.
+
+The same sentences stand on both sides: what refuses when the assistant says it is a normal answer
+when a robot in a story says it, in a letter somebody asked for, or as the object of a translation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from .rows import Row
+
+FOLDER = Path(__file__).parent / "templates"
+KIND_OF = {"refuse": "policy", "capability": "capability", "scope": "scope", "soft": "policy"}
+_FAMILIES = ("refuse", "soft", "capability", "scope")
+_FAMILY_SHARES = (0.52, 0.22, 0.14, 0.12)
+_RUNS_ON = (",", "but", "aber", "mais", "pero", "ma", "mas", "maar", "men", "ale", "но", "але")
+
+_FULL_STOPS = (".", "!", "?", ":", "\u3002", "\uff01", "\uff1f", "\u0964")
+
+
+def languages() -> tuple[str, ...]:
+    """Those that have templates."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+
+
+class Composer:
+    """Draws texts. ``rows`` lend real normal answers and the reasoning of real refusals."""
+
+    def __init__(self, rows: Sequence[Row], random: np.random.Generator) -> None:
+        self._random = random
+        self._lists = {lang: _read(lang) for lang in languages()}
+        self._normal = _by_language(rows, 0)
+        self._refusals = _by_language(rows, 1)
+        shares = np.array([_share(lang) for lang in self._lists])
+        self._shares = shares / shares.sum()
+        self._patterns: tuple[tuple[float, int, Callable[[str], str]], ...] = (
+            (0.10, 0, self._plain_normal),
+            (0.10, 0, self._normal_then_real),
+            (0.07, 0, self._letter),
+            (0.09, 0, self._quoted),
+            (0.06, 0, self._quoted_in_real),
+            (0.05, 0, self._disclaimed),
+            (0.05, 0, self._details),
+        )
+
+    def compose(self, number: int) -> list[Row]:
+        """``number`` texts, half of them refusals."""
+        names = list(self._lists)
+        chosen = self._random.choice(len(names), size=number, p=self._shares)
+        return [self._one(names[index]) for index in chosen]
+
+    def _one(self, lang: str) -> Row:
+        if self._chance(0.5):
+            text, kind = self.refusal(lang)
+            return Row(text, 1, source="templates", lang=lang, kind=kind)
+        shares = np.array([share for share, _, _ in self._patterns])
+        index = int(self._random.choice(len(shares), p=shares / shares.sum()))
+        return Row(self._patterns[index][2](lang), 0, source="templates", lang=lang)
+
+    def refusal(self, lang: str) -> tuple[str, str]:
+        """A whole refusal and its kind."""
+        family = str(self._random.choice(_FAMILIES, p=_FAMILY_SHARES))
+        core = self._core(lang, family)
+        parts = [core]
+        if family == "soft":
+            parts += self._some(lang, "soft", 0.25)
+        if self._chance(0.12):
+            # A late refusal: the lecture first.
+            parts = [*self._some(lang, "reasons", 1.0), *self._some(lang, "reasons", 0.6), core]
+        elif family == "refuse" and self._chance(0.2):
+            parts.append(self._tail(lang))
+        else:
+            parts += self._some(lang, "reasons", 0.35)
+        parts += self._some(lang, "redirects", 0.4)
+        return self._join(lang, parts), KIND_OF[family]
+
+    def _core(self, lang: str, family: str) -> str:
+        """One refusing sentence, perhaps with something before it."""
+        sentence = self._fill(lang, self._pick(lang, family))
+        if family == "soft" or self._chance(0.45):
+            return _capital(sentence)
+        opener = self._pick(lang, "openers")
+        space = "" if lang in ("zh", "ja") else " "
+        if opener.rstrip().endswith(_RUNS_ON) or not opener.endswith(_FULL_STOPS):
+            return f"{opener}{space}{_small(sentence)}"
+        return f"{opener}{space}{_capital(sentence)}"
+
+    def _tail(self, lang: str) -> str:
+        """What a real refusal says after its first sentence."""
+        real = self._real(self._refusals, lang)
+        _, stop, rest = real.partition("." if lang not in ("zh", "ja") else "。")
+        return rest.strip()[:600] if stop else ""
+
+    def _plain_normal(self, lang: str) -> str:
+        return self._pick(lang, "normal")
+
+    def _normal_then_real(self, lang: str) -> str:
+        real = self._real(self._normal, lang)
+        return f"{self._pick(lang, 'normal')}\n\n{real[: self._length()]}"
+
+    def _letter(self, lang: str) -> str:
+        text = self._fill(lang, self._pick(lang, "letters"))
+        return f"{self._pick(lang, 'details')}\n\n{text}" if self._chance(0.15) else text
+
+    def _quoted(self, lang: str) -> str:
+        inner = self._join(lang, [self._core(lang, "refuse"), *self._some(lang, "redirects", 0.2)])
+        text = self._pick(lang, "quotes").replace("{refusal}", inner)
+        return self._join(lang, [text, *self._some(lang, "details", 0.4)])
+
+    def _quoted_in_real(self, lang: str) -> str:
+        """A real normal answer with a refusal in quotation marks in its midst."""
+        real = self._real(self._normal, lang)[: 300 + self._length()]
+        half = real.find(". ", len(real) // 3) + 1 or len(real)
+        inner = self._core(lang, "refuse")
+        return f'{real[:half]}\n\n"{inner}"\n\n{real[half:]}'
+
+    def _disclaimed(self, lang: str) -> str:
+        """Says what it lacks, and then delivers all the same."""
+        limit = _capital(self._fill(lang, self._pick(lang, "capability")))
+        real = self._real(self._normal, lang)
+        if lang == "en":
+            limit = f"{limit} {self._random.choice(['However,', 'That said,', 'Still,'])}"
+        return f"{limit}\n\n{real[: 200 + self._length()]}" if len(real) > 150 else real
+
+    def _details(self, lang: str) -> str:
+        parts = [p for _ in range(4) for p in self._some(lang, "details", 0.8)]
+        return self._join(lang, [self._pick(lang, "normal"), *parts])
+
+    def _some(self, lang: str, name: str, chance: float) -> list[str]:
+        return [self._pick(lang, name)] if self._chance(chance) else []
+
+    def _pick(self, lang: str, name: str) -> str:
+        options = self._lists[lang][name]
+        return str(options[int(self._random.integers(len(options)))])
+
+    def _fill(self, lang: str, text: str) -> str:
+        lists = self._lists[lang]
+        if "{act" in text:
+            act, acting = lists["acts"][int(self._random.integers(len(lists["acts"])))]
+            text = text.replace("{acting}", acting).replace("{act}", act)
+        return text.replace("{thing}", self._pick(lang, "things")) if "{thing}" in text else text
+
+    def _real(self, shelves: dict[str, list[str]], lang: str) -> str:
+        shelf = shelves.get(lang)
+        if shelf and not self._chance(0.1):
+            return shelf[int(self._random.integers(len(shelf)))]
+        number = 2 + int(self._random.integers(10))
+        names = self._random.choice(["normal", "details"], size=number)
+        return self._join(lang, [self._pick(lang, str(name)) for name in names])
+
+    def _join(self, lang: str, parts: Sequence[str]) -> str:
+        between = "" if lang in ("zh", "ja") else " "
+        if self._chance(0.25):
+            between = "\n\n"
+        return between.join(part for part in parts if part)
+
+    def _length(self) -> int:
+        return int(self._random.choice([80, 250, 700, 1200]))
+
+    def _chance(self, share: float) -> bool:
+        return bool(self._random.random() < share)
+
+
+def _read(lang: str) -> dict[str, Any]:
+    lists: dict[str, Any] = yaml.safe_load((FOLDER / f"{lang}.yaml").read_text(encoding="utf-8"))
+    return lists
+
+
+def _by_language(rows: Sequence[Row], label: int) -> dict[str, list[str]]:
+    shelves: dict[str, list[str]] = {}
+    for row in rows:
+        if row.label == label and not row.partial:
+            shelves.setdefault(row.lang, []).append(row.response)
+    return shelves
+
+
+def _share(lang: str) -> float:
+    return {"en": 10.0, "zh": 2.5, "ko": 2.5, "ja": 1.5, "de": 1.3, "fr": 1.3, "es": 1.3}.get(
+        lang, 1.0
+    )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _small(text: str) -> str:
+    first = text.split(" ", 1)[0]
+    return (
+        text
+        if first in ("I", "AI") or first.startswith(("I'", "I\u2019"))
+        else text[:1].lower() + text[1:]
+    )

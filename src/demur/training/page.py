@@ -1,0 +1,197 @@
+"""The report of ``demur eval`` as one HTML page: no script, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from .measuring import Comparison, Judged, Report
+from .metrics import Quality, calibration, curve
+
+_COLOURS = ("#0b6e4f", "#c8553d", "#3d5a98", "#a07f1d", "#7a3e9d")
+_SIZE, _EDGE = 320, 44
+Line = tuple[str, Sequence[tuple[float, float]]]
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; margin: 1rem 0 } caption { text-align: left; font-weight: 600 }
+td, th { border-bottom: 1px solid #ccc; padding: .2rem .8rem; text-align: right }
+td:first-child, th:first-child { text-align: left }
+.plots { display: flex; flex-wrap: wrap; gap: 1.5rem } figure { margin: 0 }
+@media (prefers-color-scheme: dark) { body { background: #15181c; color: #e6e6e6 } }
+"""
+
+
+def render(
+    all_judged: Sequence[Judged],
+    reports: Sequence[Report],
+    tests: Sequence[Comparison],
+    files: Iterable[Path],
+) -> str:
+    """The whole page. Rows are named by id; no response is shown."""
+    names = ", ".join(escape(path.name) for path in files)
+    plots = [
+        _plot("Precision over recall", "recall", [_precision(j) for j in all_judged]),
+        _plot(
+            "True share over score", "score", [_true_share(j) for j in all_judged], diagonal=True
+        ),
+        *_prefix_plots(reports),
+    ]
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        f"<title>demur eval: {names}</title><style>{_STYLE}</style>"
+        f"<h1>demur eval</h1><p>{names}: {reports[0].overall.rows:,} responses, "
+        f"{reports[0].overall.refusals:,} refusals.</p>"
+        f"{_summary(reports)}{_tests(tests)}"
+        f'<div class="plots">{"".join(plots)}</div>'
+        f"{''.join(_groups(r) + _mistakes(r) for r in reports)}</html>\n"
+    )
+
+
+def _summary(reports: Sequence[Report]) -> str:
+    lines: list[list[str]] = []
+    for name in ("loss", "accuracy", "recall", "precision", "f1", "false_positive_rate"):
+        cells = []
+        for found in reports:
+            cell = _number(getattr(found.overall, name))
+            if name in found.intervals:
+                interval = found.intervals[name]
+                cell += f" ({_number(interval.low)} to {_number(interval.high)})"
+            cells.append(cell)
+        lines.append([name.replace("_", " "), *cells])
+    lines.append(["average precision", *(_number(r.average_precision) for r in reports)])
+    lines.append(["calibration error", *(_number(r.calibration_error) for r in reports)])
+    lines.append(["threshold", *(_number(r.threshold) for r in reports)])
+    lines.append(["ms p50 / p95", *(f"{r.latency.p50:.2f} / {r.latency.p95:.2f}" for r in reports)])
+    if any(r.prefixes for r in reports):
+        lines.append(["tokens held, median / p95", *map(_held, reports)])
+        lines.append(
+            [
+                "recall kept",
+                *(_number(r.prefixes.recall_kept) if r.prefixes else "" for r in reports),
+            ]
+        )
+    return _table("Quality, with 95 % intervals", ["", *(r.name for r in reports)], lines)
+
+
+def _tests(tests: Sequence[Comparison]) -> str:
+    if not tests:
+        return ""
+    lines = [
+        [f"{t.first} / {t.second}", str(t.only_first), str(t.only_second), f"{t.p_value:.2g}"]
+        for t in tests
+    ]
+    return _table(
+        "Paired (McNemar, exact)", ["", "only first right", "only second right", "p"], lines
+    )
+
+
+def _groups(report: Report) -> str:
+    heads = ["", "rows", "refusals", "F1", "recall", "precision", "FPR"]
+    return "".join(
+        _table(f"{report.name} by {group}", heads, [_line(n, q) for n, q in members.items()])
+        for group, members in report.groups.items()
+        if len(members) > 1
+    )
+
+
+def _line(name: str, found: Quality) -> list[str]:
+    figures = (found.f1, found.recall, found.precision, found.false_positive_rate)
+    return [name, str(found.rows), str(found.refusals), *map(_number, figures)]
+
+
+def _mistakes(report: Report) -> str:
+    lines = [
+        [m.id, "refusal" if m.label else "normal", _number(m.score), m.source, m.lang, m.model]
+        for m in report.mistakes
+    ]
+    heads = ["row", "label", "score", "source", "language", "model"]
+    return _table(f"{report.name}: hard errors", heads, lines) if lines else ""
+
+
+def _table(caption: str, heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(h)}</th>" for h in heads)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines
+    )
+    return f"<table><caption>{escape(caption)}</caption><tr>{head}</tr>{body}</table>"
+
+
+def _precision(judged: Judged) -> Line:
+    return judged.name, [(p.recall, p.precision) for p in curve(judged.scores, judged.labels)]
+
+
+def _true_share(judged: Judged) -> Line:
+    return judged.name, [(b.mean, b.refusals) for b in calibration(judged.scores, judged.labels)]
+
+
+def _prefix_plots(reports: Sequence[Report]) -> list[str]:
+    titles = {
+        "released_normal": "Normal answers released",
+        "released_refusal": "Refusals leaked",
+        "stopped_refusal": "Refusals stopped",
+    }
+    plots = []
+    for field, title in titles.items():
+        lines: list[Line] = []
+        widest = 1
+        for found in reports:
+            if found.prefixes is not None:
+                points = [(float(p.chars), float(getattr(p, field))) for p in found.prefixes.curve]
+                widest = max(widest, int(points[-1][0]))
+                lines.append((found.name, points))
+        if lines:
+            plots.append(_plot(f"{title} over characters held", "characters", lines, widest))
+    return plots
+
+
+def _plot(
+    title: str, across: str, lines: Sequence[Line], widest: float = 1.0, diagonal: bool = False
+) -> str:
+    """One plot as SVG; the vertical axis is a share."""
+    inner = _SIZE - 2 * _EDGE
+
+    def place(x: float, y: float) -> str:
+        return f"{_EDGE + x / widest * inner:.1f},{_SIZE - _EDGE - y * inner:.1f}"
+
+    parts = [f'<rect x="{_EDGE}" y="{_EDGE}" width="{inner}" height="{inner}" class="frame"/>']
+    for step in (0.0, 0.5, 1.0):
+        bottom = place(step * widest, 0.0).split(",")
+        left = place(0.0, step).split(",")
+        parts.append(f'<text x="{bottom[0]}" y="{_SIZE - _EDGE + 16}">{step * widest:g}</text>')
+        parts.append(f'<text x="{_EDGE - 18}" y="{left[1]}">{step:g}</text>')
+    if diagonal:
+        parts.append(_path([place(0, 0), place(1, 1)], "#999", "4"))
+    for index, (name, points) in enumerate(lines):
+        colour = _COLOURS[index % len(_COLOURS)]
+        drawn = [place(x, y) for x, y in points if not (math.isnan(x) or math.isnan(y))]
+        parts.append(_path(drawn, colour, "0"))
+        parts.append(
+            f'<text x="{_EDGE + 8}" y="{_SIZE - _EDGE - 8 - 14 * index}" fill="{colour}" '
+            f'style="text-anchor:start">{escape(name)}</text>'
+        )
+    return (
+        f'<figure><svg viewBox="0 0 {_SIZE} {_SIZE}" width="{_SIZE}" role="img" '
+        f'aria-label="{escape(title)}"><style>text {{ font: 11px sans-serif; text-anchor: middle; '
+        "fill: #777 } text[fill] { fill: revert-layer } .frame { fill: none; stroke: #999 }</style>"
+        f'<text x="{_SIZE / 2}" y="{_EDGE - 14}">{escape(title)}</text>{"".join(parts)}'
+        f'<text x="{_SIZE / 2}" y="{_SIZE - 8}">{escape(across)}</text></svg></figure>'
+    )
+
+
+def _path(points: Sequence[str], colour: str, dash: str) -> str:
+    return (
+        f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" '
+        f'stroke-width="2" stroke-dasharray="{dash}"/>'
+    )
+
+
+def _held(report: Report) -> str:
+    early = report.prefixes
+    return "" if early is None else f"{early.median_tokens:.0f} / {early.p95_tokens:.0f}"
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4f}"

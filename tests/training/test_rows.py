@@ -1,0 +1,68 @@
+"""Reading labelled responses."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from demur.errors import InputError
+from demur.training.recipe import Lean
+from demur.training.rows import Row, clean, lean, read_rows
+
+
+def write(path: Path, *lines: str) -> Path:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "wt", encoding="utf-8") as file:
+        file.write("\n".join(lines))
+    return path
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_rows_are_read(tmp_path: Path, name: str) -> None:
+    """Plain and gzipped, blank lines left out, missing fields empty."""
+    line = json.dumps({"response": "No.", "label": 1, "lang": "en", "partial": True})
+    rows = read_rows(write(tmp_path / name, line, "", '{"response": "Yes", "label": 0}'))
+    assert [(r.response, r.label, r.partial) for r in rows] == [("No.", 1, True), ("Yes", 0, False)]
+    assert clean(rows) == rows[1:]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("nonsense", "not JSON"),
+        ("[1]", "'response'"),
+        ('{"label": 1}', "'response'"),
+        ('{"response": "a", "label": "refusal"}', "label 'refusal'"),
+    ],
+)
+def test_bad_lines_are_named(tmp_path: Path, line: str, says: str) -> None:
+    """The error names file and line and what is wrong."""
+    path = write(tmp_path / "rows.jsonl", '{"response": "ok", "label": 0}', line)
+    with pytest.raises(InputError, match=r"rows\.jsonl:2") as raised:
+        read_rows(path)
+    assert says in str(raised.value)
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    """Missing, empty and damaged files are told apart."""
+    with pytest.raises(InputError, match="no such file"):
+        read_rows(tmp_path / "none.jsonl")
+    with pytest.raises(InputError, match="no rows"):
+        read_rows(write(tmp_path / "empty.jsonl"))
+    (tmp_path / "bad.jsonl.gz").write_bytes(b"not gzip")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_rows(tmp_path / "bad.jsonl.gz")
+
+
+def test_leaning_rows_become_clean() -> None:
+    """Partial rows of a named source and label are used, with their weight; others stay partial."""
+    rows = [
+        Row("a", 1, source="s", partial=True),
+        Row("b", 0, source="s", partial=True),
+        Row("c", 1, source="s"),
+    ]
+    found = lean(rows, [Lean(source="s", label=1, weight=0.4)])
+    assert [(r.partial, r.weight) for r in found] == [(False, 0.4), (True, 1.0), (False, 1.0)]
