@@ -1,0 +1,195 @@
+"""Prometheus counters and OpenTelemetry events: right, bounded, optional."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from demur.errors import MissingExtraError
+from demur.policy.schema import Policy
+from demur.sinks import OpenTelemetrySink, PrometheusSink, sinks_for
+from demur.sinks.prometheus import MOST_MODELS, OTHER
+from demur.vocabulary import Attempt, Outcome, Verdict
+
+DASHBOARD = Path(__file__).parents[2] / "configs" / "grafana-dashboard.json"
+
+
+def refused(model: str) -> Attempt:
+    return Attempt(model, model, "refused", Verdict("refusal", 0.9, "embedded", kind="policy"))
+
+
+def answered(model: str) -> Attempt:
+    return Attempt(model, model, "accepted", Verdict("normal", 0.1, "embedded"))
+
+
+def fell_back(first: str, second: str) -> Outcome:
+    attempts = (refused(first), answered(second))
+    return Outcome("chat", first, "fell_back", attempts, 1, added_seconds=0.3, held_seconds=0.2)
+
+
+def count(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def responses(model: str, label: str, source: str, action: str) -> float:
+    found = {"model": model, "label": label, "source": source, "action": action}
+    return count("demur_responses_total", **found)
+
+
+def test_responses_and_fallbacks() -> None:
+    """Every response counts once by what became of it, every fallback by how it ended."""
+    PrometheusSink()(fell_back("p1", "p2"))
+    assert responses("p1", "refusal", "embedded", "replaced") == 1
+    assert responses("p2", "normal", "embedded", "served") == 1
+    fallback = {"from": "p1", "to": "p2", "outcome": "accepted"}
+    assert count("demur_fallbacks_total", **fallback) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "action"),
+    [
+        ({"ending": "exhausted", "served": 0}, "served"),
+        ({"ending": "exhausted", "served": None}, "blocked"),
+        ({"ending": "accepted", "served": 0, "shadow": True, "would": "fell_back"}, "shadow"),
+    ],
+)
+def test_actions(changes: dict[str, Any], action: str) -> None:
+    """A refusal that is served, kept from the caller, or only recorded, counts as such."""
+    outcome = Outcome("chat", "m", "accepted", (refused(f"actions-{action}"),), 0)
+    PrometheusSink()(replace(outcome, **changes))
+    assert responses(f"actions-{action}", "refusal", "embedded", action) == 1
+
+
+def test_failed_fallback() -> None:
+    """A call that failed is no response, but a failed fallback; unjudged responses have no label."""
+    failed = Attempt("f2", "f2", "failed", error="APITimeoutError")
+    unjudged = Attempt("f3", "f3", "accepted")
+    PrometheusSink()(Outcome("chat", "f1", "fell_back", (refused("f1"), failed, unjudged), 2))
+    assert count("demur_fallbacks_total", **{"from": "f1", "to": "f2", "outcome": "failed"}) == 1
+    assert responses("f3", "none", "none", "served") == 1
+    assert not any(
+        sample.labels.get("model") == "f2"
+        for metric in REGISTRY.collect()
+        for sample in metric.samples
+    )
+
+
+def test_seconds() -> None:
+    """Detection, hold-back and added seconds are observed once a request."""
+    names = ("demur_detection_seconds", "demur_hold_back_seconds", "demur_added_seconds")
+    before = [(count(f"{name}_count"), count(f"{name}_sum")) for name in names]
+    PrometheusSink()(fell_back("p1", "p2"))
+    PrometheusSink()(replace(fell_back("p1", "p2"), held_seconds=None))
+    now = [(count(f"{name}_count"), count(f"{name}_sum")) for name in names]
+    grown = [(n - m, pytest.approx(t - s)) for (m, s), (n, t) in zip(before, now, strict=True)]
+    assert grown == [(2, 0.0), (1, 0.2), (2, 0.6)]
+
+
+def test_labels_are_bounded() -> None:
+    """Callers who invent models cannot grow the registry: what is beyond counts as other."""
+    sink = PrometheusSink()
+    for number in range(3 * MOST_MODELS):
+        sink(fell_back(f"invented-{number}", "p2"))
+    models = {
+        sample.labels["model"]
+        for metric in REGISTRY.collect()
+        if metric.name == "demur_responses"
+        for sample in metric.samples
+    }
+    assert len(models) <= MOST_MODELS + 1
+    assert responses(OTHER, "refusal", "embedded", "replaced") >= MOST_MODELS
+
+
+def test_two_policies_one_registry() -> None:
+    """Two wrapped clients count into the same metrics."""
+    for _ in range(2):
+        sinks_for(Policy(metrics=("prometheus",)))(fell_back("twice", "p2"))
+    assert responses("twice", "refusal", "embedded", "replaced") in (2, 0)  # 0: beyond the bound
+
+
+@pytest.fixture
+def spans() -> Iterator[Any]:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    exporter.tracer = provider.get_tracer("test")  # type: ignore[attr-defined]
+    yield exporter
+    provider.shutdown()
+
+
+def test_event_on_the_active_span(spans: Any) -> None:
+    """Each judged attempt is an evaluation event of the request's span, named by convention."""
+    with spans.tracer.start_as_current_span("chat m"):
+        OpenTelemetrySink()(fell_back("p1", "p2"))
+    (span,) = spans.get_finished_spans()
+    first, second = span.events
+    assert first.name == second.name == "gen_ai.evaluation.result"
+    assert dict(first.attributes) == {
+        "gen_ai.evaluation.name": "refusal",
+        "gen_ai.evaluation.score.value": 0.9,
+        "gen_ai.evaluation.score.label": "refusal",
+        "gen_ai.request.model": "p1",
+        "demur.stage": "embedded",
+        "demur.kind": "policy",
+        "demur.ending": "fell_back",
+        "demur.served": False,
+    }
+    assert (second.attributes["gen_ai.request.model"], second.attributes["demur.served"]) == (
+        "p2",
+        True,
+    )
+
+
+def test_no_span_no_event(spans: Any) -> None:
+    """Without a recording span nothing happens."""
+    OpenTelemetrySink()(fell_back("p1", "p2"))
+    assert spans.get_finished_spans() == ()
+
+
+@pytest.mark.parametrize("name", ["prometheus", "opentelemetry"])
+def test_missing_extra(name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy that names a sink whose package is missing is told which extra brings it."""
+    from demur.sinks.prometheus import _metrics
+
+    found = builtins.__import__
+
+    def without(module: str, *args: Any, **kwargs: Any) -> Any:
+        if module.partition(".")[0] in ("prometheus_client", "opentelemetry"):
+            raise ImportError(module)
+        return found(module, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr("demur.sinks.prometheus._metrics", _metrics.__wrapped__)
+    with pytest.raises(MissingExtraError, match=r"demur\[metrics\]"):
+        sinks_for(Policy(metrics=(name,)))
+
+
+def test_dashboard_asks_for_what_is_there() -> None:
+    """Every query of the dashboard names metrics and labels that demur exposes."""
+    PrometheusSink()(fell_back("p1", "p2"))
+    exposed: dict[str, set[str]] = {}
+    for metric in REGISTRY.collect():
+        for sample in metric.samples:
+            exposed.setdefault(sample.name, set()).update(sample.labels)
+    dashboard = json.loads(DASHBOARD.read_text("utf-8"))
+    queries = [t["expr"] for panel in dashboard["panels"] for t in panel.get("targets", ())]
+    assert len(queries) >= 8
+    for query in queries:
+        names = re.findall(r"demur_\w+", query)
+        assert names
+        assert set(names) <= set(exposed), query
+        known = set().union(*(exposed[name] for name in names))
+        used = re.findall(r"(\w+)\s*(?:=~|!=|=)\s*\"", query)
+        grouped = [g.strip() for by in re.findall(r"by \(([^)]*)\)", query) for g in by.split(",")]
+        assert {*used, *grouped} <= known, query
