@@ -1,0 +1,55 @@
+"""A short storm with every run of the tests; the long one has a command of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .__main__ import load, main
+from .oracle import Ending, wrong
+from .scenario import scenario
+from .sighting import Sighting
+from .storm import State, Storm
+
+
+async def test_nothing_is_lost_mixed_leaked_or_left_open() -> None:
+    """800 requests, blocking and asynchronous, under every fault: each ends as it may."""
+    state = State(seed=1)
+    await Storm(state, batch=400, tasks=200).run(800)
+    assert state.done == 800
+    assert not state.violations, state.examples
+    assert {"served a", "served b", "served c", "left", "RefusedError"} <= set(state.seen)
+
+
+def test_the_oracle_knows_wrong_from_right() -> None:
+    """Each kind of fault is called by its name, and a right answer by none."""
+    made = scenario(1, 0)
+    allowed = [Ending("b", "b0.0 b0.1")]
+
+    def of(text: str, *models: str, error: str | None = None, left: bool = False) -> str | None:
+        return wrong(made, Sighting(text, set(models), error, left), allowed)
+
+    assert of("b0.0 b0.1", "b") is None
+    assert of("b0.0", "b", left=True) is None
+    assert of("b0.0", "b") == "lost"
+    assert of("b0.0 b0.0", "b") == "lost"
+    assert of("b0.0 b0.1", "a", "b") == "mixed"
+    assert of("I'm sorry", "a") == "leaked"
+    assert of("I'm sorry", "a", left=True) == "leaked"
+    assert of("b0.0 b0.1", "b", error="ValueError") == "error"
+
+
+def test_a_scenario_depends_on_seed_and_number_alone() -> None:
+    """Both processes of a storm can work it out; another seed gives another storm."""
+    assert [scenario(3, i) for i in range(50)] == [scenario(3, i) for i in range(50)]
+    assert [scenario(3, i) for i in range(50)] != [scenario(4, i) for i in range(50)]
+
+
+def test_the_command_resumes(tmp_path: Path, monkeypatch, capsys) -> None:
+    """A second call goes on where the state file of the first one stopped."""
+    path = tmp_path / "storm.json"
+    for requests in ("20", "30"):
+        command = ["storm", "--requests", requests, "--batch", "20", "--resume", str(path)]
+        monkeypatch.setattr("sys.argv", command)
+        assert main() == 0, capsys.readouterr().out
+    assert "30 requests, seed 7" in capsys.readouterr().out
+    assert load(path, 7).done == 30
