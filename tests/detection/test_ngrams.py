@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from demur.detection.ngrams import WORD_ORDERS, extract, hash_words
 
-WORDS = st.lists(st.sampled_from("i can't help with that . you 抱歉 죄송 no !".split()), min_size=1)
+WORDS = st.lists(
+    st.sampled_from(["i", "can't", "help", ".", "you", "抱歉", "죄송", "!"]), min_size=1
+)
 
 
 def features(text: str) -> set[tuple[int, int]]:

@@ -29,9 +29,7 @@ def test_the_cards_table() -> None:
     assert found.precision == pytest.approx(2 / 3)
     assert found.f1 == pytest.approx(2 / 3)
     assert found.false_positive_rate == pytest.approx(1 / 3)
-    assert found.loss == pytest.approx(
-        -sum(map(math.log, [0.9, 0.8, 0.4, 0.4, 0.9, 0.8])) / 6
-    )
+    assert found.loss == pytest.approx(-sum(map(math.log, [0.9, 0.8, 0.4, 0.4, 0.9, 0.8])) / 6)
 
 
 def test_undefined_is_nan() -> None:

@@ -28,6 +28,11 @@ from ..errors import DemurError, MissingExtraError
     help="Folder that the model's folder is written to.",
 )
 @click.option(
+    "--start",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Pretrained file that a recipe's encoder begins from.",
+)
+@click.option(
     "--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads."
 )
 def train(recipe: Path, data: Path, into: Path, start: Path | None, threads: int) -> None:

@@ -68,14 +68,17 @@ class Pretrained:
         return cls(pieces, scores, width, depth, inner, data, _directory(data, at))
 
     def vector(self, name: str, size: int) -> NDArray[np.float32]:
-        return np.frombuffer(self._data, np.float32, size, self._tensors[name]).copy()
+        found: NDArray[np.float32] = np.frombuffer(
+            self._data, np.float32, size, self._tensors[name]
+        ).copy()
+        return found
 
     def matrix(self, name: str, rows: int, columns: int) -> NDArray[np.float32]:
         values, scales = self.blocks(name, rows, columns)
         low, high = values & 0x0F, values >> 4
         whole = np.concatenate([low, high], axis=2).astype(np.float32) - 8.0
-        full: NDArray[np.float32] = whole * scales.astype(np.float32)[:, :, None]
-        answer: NDArray[np.float32] = full.reshape(rows, columns)
+        full = whole * scales.astype(np.float32)[:, :, None]
+        answer: NDArray[np.float32] = full.reshape(rows, columns).astype(np.float32)
         return answer
 
     def blocks(
