@@ -127,6 +127,7 @@ def test_record_is_complete() -> None:
         "detection_seconds": 0.001,
         "held_seconds": 0.25,
         "finished": True,
+        "content": "none",
     }
 
 

@@ -13,8 +13,12 @@ _COMMANDS = {
     "classify": ("demur.cli.classify:classify", "Judge a text, or every line of a JSONL file."),
     "demo": ("demur.cli.demo:demo", "See demur at work: no key, no network."),
     "eval": ("demur.cli.eval:evaluate", "Measure a detector on labelled responses."),
+    "label": ("demur.cli.label:label", "Label responses of an audit log by hand."),
     "policy": ("demur.cli.policy:policy", "Check and explain policy files."),
+    "replay": ("demur.cli.replay:replay", "Try a policy on an audit log."),
+    "report": ("demur.cli.report:report", "Draw an audit log as one page."),
     "train": ("demur.cli.train:train", "Train an embedded detector."),
+    "tune": ("demur.cli.tune:tune", "Find a threshold for a wanted precision."),
 }
 
 

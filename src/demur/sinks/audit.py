@@ -24,10 +24,11 @@ class AuditSink:
 
     def __init__(self, audit: Audit) -> None:
         content = _CONTENT[audit.content]()
+        kind = audit.content
         writer = _writer(audit)
 
         def write(batch: Sequence[Outcome]) -> None:
-            writer([_record(outcome, content) for outcome in batch])
+            writer([{**_record(outcome, content), "content": kind} for outcome in batch])
 
         name = f"audit log {audit.path or 'in the database'}"
         self._background: Background[Outcome] = Background(

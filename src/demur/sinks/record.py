@@ -85,6 +85,7 @@ class Record(TypedDict):
     detection_seconds: float
     held_seconds: float | None
     finished: bool
+    content: Literal["none", "redacted", "full"]
 
 
 def json_schema() -> dict[str, Any]:
@@ -122,6 +123,7 @@ def to_record(outcome: Outcome) -> dict[str, Any]:
         "detection_seconds": round(outcome.detection_seconds, 6),
         "held_seconds": None if outcome.held_seconds is None else round(outcome.held_seconds, 6),
         "finished": outcome.finished,
+        "content": "none",
     }
     return cast("dict[str, Any]", record)
 

@@ -1,0 +1,123 @@
+"""Audit logs as they were written: files with what was rotated away, or a database."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..sinks.database import engine_for, table
+from ..sinks.lines import rotated
+from .restoring import Entry, restored
+
+_GZIP = b"\x1f\x8b"
+
+
+class AuditLog:
+    """Entries of one or more sources, oldest first within each; may be read again and again.
+
+    A source is a file (gzipped or not; ``FILE.1``, ``FILE.2``, … belong to it), a database URL, or
+    ``env:NAME`` for a URL in the environment. ``done`` of ``total`` says how far a reading is, in
+    bytes or rows. Raises ``InputError`` for what cannot be read.
+    """
+
+    def __init__(self, sources: Sequence[str]) -> None:
+        self._parts = [part for source in sources for part in _parts(source)]
+        self.total = sum(part.size for part in self._parts)
+        self.done = 0
+
+    def __iter__(self) -> Iterator[Entry]:
+        before = 0
+        for part in self._parts:
+            for where, record, position in part:
+                self.done = before + position
+                yield restored(record, where)
+            before += part.size
+        self.done = self.total
+
+
+def _parts(source: str) -> list[_File | _Database]:
+    if source.startswith("env:"):
+        url = os.environ.get(source[4:], "")
+        if not url:
+            raise InputError(f"{source}: the variable is not set; set it to the database's URL")
+        return [_Database(url, source)]
+    if "://" in source:
+        return [_Database(source, source.partition("://")[0] + " database")]
+    path = Path(source)
+    older: list[Path] = []
+    while (found := rotated(path, len(older) + 1)).is_file():
+        older.append(found)
+    return [_File(found) for found in (*reversed(older), path)]
+
+
+class _File:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self.size = path.stat().st_size
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+    def __iter__(self) -> Iterator[tuple[str, Any, int]]:
+        try:
+            with self._path.open("rb") as file:
+                packed = file.read(2) == _GZIP
+                file.seek(0)
+                lines = gzip.GzipFile(fileobj=file) if packed else file
+                position = 0
+                for number, line in enumerate(lines, start=1):
+                    position = file.tell() if packed else position + len(line)
+                    # The last line of a log in use may still be on its way.
+                    if line.endswith(b"\n") and line.strip():
+                        where = f"{self._path}:{number}"
+                        yield where, _parsed(line, where), position
+        except (OSError, EOFError) as error:
+            raise InputError(f"{self._path}: cannot be read: {error}") from error
+
+
+def _parsed(line: bytes, where: str) -> Any:
+    try:
+        return json.loads(line.decode())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON; an audit log holds one JSON object a line") from error
+
+
+class _Database:
+    def __init__(self, url: str, name: str) -> None:
+        self._name = name
+        self._engine = engine_for(url)
+        self._table = table()
+        self.size = self._counted()
+
+    def _counted(self) -> int:
+        from sqlalchemy import func, select
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            with self._engine.connect() as connection:
+                count = connection.scalar(select(func.count()).select_from(self._table))
+        except SQLAlchemyError as error:
+            self._engine.dispose()
+            raise InputError(
+                f"{self._name}: cannot be read ({type(error).__name__}); is it up, and has demur "
+                "written an audit log to it?"
+            ) from error
+        return int(count or 0)
+
+    def __iter__(self) -> Iterator[tuple[str, Any, int]]:
+        from sqlalchemy import select
+
+        query = select(self._table.c.record).order_by(self._table.c.number)
+        try:
+            with self._engine.connect() as connection:
+                rows = connection.execution_options(yield_per=1000).execute(query)
+                for number, (record,) in enumerate(rows, start=1):
+                    where = f"{self._name}, row {number}"
+                    yield where, _parsed(record.encode(), where), number
+        finally:
+            self._engine.dispose()

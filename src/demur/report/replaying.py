@@ -1,0 +1,219 @@
+"""What another policy would have done: the same flow, answered from the log.
+
+Nothing is decided here. Each request runs through ``completion_flow`` under the new policy; calls
+are answered by the attempts on record, verdicts by the scores on record or, where the log holds
+what was judged, by the new policy's detector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from functools import cache
+
+from ..detection import Detector
+from ..detection.embedded import STAGE, EmbeddedDetector
+from ..detection.signals import SignalsDetector
+from ..errors import RefusedError
+from ..flow.completion import Served, completion_flow
+from ..flow.decision import unjudged
+from ..flow.effects import (
+    Answer,
+    Called,
+    CallModel,
+    Classify,
+    Effect,
+    Emit,
+    Failed,
+    FindUsable,
+    Judged,
+    Usable,
+)
+from ..flow.plan import Plan
+from ..policy.schema import Policy, Thresholds
+from ..vocabulary import Attempt, Completion, Evidence, Label, Outcome, Target, Verdict
+from .experience import Experience
+from .restoring import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A request as it went and as it would have gone.
+
+    ``new`` is ``None`` where no rule of the new policy matches: nothing would have been judged.
+    ``guessed`` says that a call had to be made up that nobody made.
+    """
+
+    old: Outcome
+    new: Outcome | None
+    guessed: bool = False
+
+    @property
+    def differs(self) -> bool:
+        return self.new is None or _course(self.old) != _course(self.new)
+
+
+def replay(
+    entry: Entry, policy: Policy, experience: Experience, detector: Detector | None = None
+) -> Replayed:
+    """Run one recorded request under ``policy``.
+
+    Without ``detector`` the scores on record are held against the policy's threshold; a stage that
+    was not asked then cannot be asked now.
+    """
+    old = entry.outcome
+    plan = Plan.of(
+        policy,
+        api=old.api,
+        model=old.requested_model,
+        stream=old.stream,
+        metadata=dict(old.metadata),
+        id=old.id,
+    )
+    if plan is None:
+        return Replayed(old, None)
+    if old.ending in ("failed", "abandoned") or not old.attempts:
+        # The call failed, or the caller left before anything was decided: no policy changes that.
+        return Replayed(old, replace(old, rule=plan.rule.name, policy=plan.policy))
+    asked = detector if entry.content == "full" else None
+    run = _Run(old, plan, policy.detector.thresholds, experience, asked)
+    new = run.outcome(completion_flow(plan))
+    if _course(new) == _course(old):
+        # What was measured is better than what the log lets one add up.
+        new = replace(
+            new,
+            time=old.time,
+            stream=old.stream,
+            added_seconds=old.added_seconds,
+            held_seconds=old.held_seconds,
+        )
+    else:
+        new = replace(new, time=old.time, stream=old.stream)
+    return Replayed(old, new, run.guessed)
+
+
+def enforced(policy: Policy) -> Policy:
+    """The policy with nothing in shadow mode."""
+    rules = tuple(rule.model_copy(update={"mode": None}) for rule in policy.rules)
+    return policy.model_copy(update={"mode": "enforce", "rules": rules})
+
+
+def _course(outcome: Outcome) -> tuple[object, ...]:
+    """What was done and what the caller got, without what it took."""
+    verdict = outcome.verdict
+    targets = tuple(attempt.target for attempt in outcome.attempts)
+    label = None if verdict is None else verdict.label
+    return outcome.ending, outcome.would, targets, outcome.served, label
+
+
+class _Run:
+    """Answers one flow from the record."""
+
+    def __init__(
+        self,
+        old: Outcome,
+        plan: Plan,
+        thresholds: Thresholds,
+        experience: Experience,
+        detector: Detector | None,
+    ) -> None:
+        self._old = old
+        self._plan = plan
+        self._thresholds = thresholds
+        self._experience = experience
+        self._detector = detector
+        self._verdict: Verdict | None = None
+        self._record: Outcome | None = None
+        self.guessed = False
+
+    def outcome(self, flow: Generator[Effect, Answer, Served]) -> Outcome:
+        answer: Answer = None
+        try:
+            while True:
+                answer = self._answer(flow.send(answer))
+        except (StopIteration, RefusedError, _RecordedError):
+            assert self._record is not None
+            return self._record
+
+    def _answer(self, effect: Effect) -> Answer:
+        match effect:
+            case CallModel(target, attempt):
+                return self._call(target, attempt)
+            case Classify(evidence):
+                return Judged(self._judge(evidence), self._old.detection_seconds)
+            case FindUsable(targets):
+                return Usable(targets)
+            case Emit(record):
+                self._record = record
+        return None
+
+    def _call(self, target: Target, number: int) -> Answer:
+        recorded = self._recorded(target, number)
+        if recorded is None:
+            return self._expected(target)
+        if recorded.outcome == "failed":
+            return Failed(_error(recorded.error or "Error"), recorded.seconds)
+        self._verdict = recorded.verdict
+        return Called(self._completion(recorded), recorded.seconds)
+
+    def _recorded(self, target: Target, number: int) -> Attempt | None:
+        if number == 0:
+            return self._old.attempts[0]
+        for attempt in self._old.attempts[1:]:
+            if (attempt.target, attempt.model) == (target.name, target.model):
+                return None if attempt.outcome == "abandoned" else attempt
+        return None
+
+    def _completion(self, recorded: Attempt) -> Completion:
+        if self._detector is not None and recorded.evidence:
+            choices = recorded.evidence
+        else:
+            # Its verdict is on record, as one for all choices.
+            choices = () if recorded.verdict is None else (Evidence(),)
+        return Completion(choices, model=recorded.served_model, usage=recorded.usage)
+
+    def _expected(self, target: Target) -> Answer:
+        self.guessed = True
+        expected = self._experience.expect(self._old.id or "", target.model)
+        label: Label = "refusal" if expected.refuses else "normal"
+        self._verdict = Verdict(label, float(expected.refuses), "expected")
+        completion = Completion((Evidence(),), model=target.model, usage=expected.usage)
+        return Called(completion, expected.seconds)
+
+    def _judge(self, evidence: Evidence) -> Verdict:
+        if self._detector is not None and evidence != Evidence():
+            return self._detector.classify(evidence)
+        assert self._verdict is not None
+        if self._verdict.stage == "none":
+            return unjudged(self._plan, self._verdict.degraded or "not judged")
+        return at_threshold(self._verdict, self._thresholds)
+
+
+def at_threshold(verdict: Verdict, thresholds: Thresholds) -> Verdict:
+    """The verdict on the same score under other thresholds. Signals and guesses have none."""
+    if verdict.stage in (SignalsDetector.name, "expected") or verdict.label == "partial":
+        return verdict
+    threshold = thresholds.refusal
+    if threshold is None:
+        threshold = _own_threshold() if verdict.stage == STAGE else verdict.threshold
+    refuses = verdict.score >= threshold
+    if refuses is (verdict.label == "refusal"):
+        same = threshold == verdict.threshold
+        return verdict if same else replace(verdict, threshold=threshold)
+    label: Label = "refusal" if refuses else "normal"
+    return replace(verdict, label=label, threshold=threshold, kind=None)
+
+
+@cache
+def _own_threshold() -> float:
+    return EmbeddedDetector.load().thresholds.refusal
+
+
+class _RecordedError(Exception):
+    """A call failed when it was made."""
+
+
+@cache
+def _error(name: str) -> Exception:
+    made: type[Exception] = type(name, (_RecordedError,), {})
+    return made()
