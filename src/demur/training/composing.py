@@ -35,19 +35,21 @@ class Composer:
 
     def __init__(self, rows: Sequence[Row], random: np.random.Generator) -> None:
         self._random = random
-        self._lists = {lang: _read(lang) for lang in languages()}
+        self._lists = {lang: _read(FOLDER / f"{lang}.yaml") for lang in languages()}
+        self._bare: list[str] = _read(FOLDER.parent / "common.yaml")["bare"]
         self._normal = _by_language(rows, 0)
         self._refusals = _by_language(rows, 1)
         shares = np.array([_share(lang) for lang in self._lists])
         self._shares = shares / shares.sum()
-        self._patterns: tuple[tuple[float, int, Callable[[str], str]], ...] = (
-            (0.10, 0, self._plain_normal),
-            (0.10, 0, self._normal_then_real),
-            (0.07, 0, self._letter),
-            (0.09, 0, self._quoted),
-            (0.06, 0, self._quoted_in_real),
-            (0.05, 0, self._disclaimed),
-            (0.05, 0, self._details),
+        self._patterns: tuple[tuple[float, Callable[[str], str]], ...] = (
+            (0.10, self._plain_normal),
+            (0.10, self._normal_then_real),
+            (0.07, self._letter),
+            (0.09, self._quoted),
+            (0.06, self._quoted_in_real),
+            (0.05, self._disclaimed),
+            (0.05, self._details),
+            (0.04, self._short),
         )
 
     def compose(self, number: int) -> list[Row]:
@@ -60,9 +62,9 @@ class Composer:
         if self._chance(0.5):
             text, kind = self.refusal(lang)
             return Row(text, 1, source="templates", lang=lang, kind=kind)
-        shares = np.array([share for share, _, _ in self._patterns])
+        shares = np.array([share for share, _ in self._patterns])
         index = int(self._random.choice(len(shares), p=shares / shares.sum()))
-        return Row(self._patterns[index][2](lang), 0, source="templates", lang=lang)
+        return Row(self._patterns[index][1](lang), 0, source="templates", lang=lang)
 
     def refusal(self, lang: str) -> tuple[str, str]:
         """A whole refusal and its kind."""
@@ -129,6 +131,9 @@ class Composer:
             limit = f"{limit} {self._random.choice(['However,', 'That said,', 'Still,'])}"
         return f"{limit}\n\n{real[: 200 + self._length()]}" if len(real) > 150 else real
 
+    def _short(self, lang: str) -> str:
+        return str(self._random.choice(self._bare))
+
     def _details(self, lang: str) -> str:
         parts = [p for _ in range(4) for p in self._some(lang, "details", 0.8)]
         return self._join(lang, [self._pick(lang, "normal"), *parts])
@@ -149,6 +154,8 @@ class Composer:
 
     def _real(self, shelves: dict[str, list[str]], lang: str) -> str:
         shelf = shelves.get(lang)
+        if shelves is self._normal and "paragraphs" in self._lists[lang] and self._chance(0.5):
+            return self._pick(lang, "paragraphs")
         if shelf and not self._chance(0.1):
             return shelf[int(self._random.integers(len(shelf)))]
         number = 2 + int(self._random.integers(10))
@@ -168,8 +175,8 @@ class Composer:
         return bool(self._random.random() < share)
 
 
-def _read(lang: str) -> dict[str, Any]:
-    lists: dict[str, Any] = yaml.safe_load((FOLDER / f"{lang}.yaml").read_text(encoding="utf-8"))
+def _read(path: Path) -> dict[str, Any]:
+    lists: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return lists
 
 

@@ -88,7 +88,7 @@ class AugmentSettings(Settings):
 class ThresholdSettings(Settings):
     """What the thresholds must hold on the development rows."""
 
-    false_positives: Annotated[Share, Field(description="Most normal ones refused.")] = 0.005
+    false_positives: Annotated[Share, Field(description="Most normal ones refused.")] = 0.004
     leak: Annotated[Share, Field(description="Most refusals released too early.")] = 0.01
     false_stops: Annotated[Share, Field(description="Most normal ones stopped early.")] = 0.002
     least_chars: Annotated[int, Field(ge=0, description="None is released before.")] = 32

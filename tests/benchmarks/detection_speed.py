@@ -1,0 +1,128 @@
+"""How fast, how big and how slow to load the embedded detector is, against the reference model.
+
+Run on one core:  OMP_NUM_THREADS=1 python tests/benchmarks/detection_speed.py ../shared/data
+
+A realistic mix: answers of about 60 and 512 tokens, 5 % of them refusals. The reference is a model
+of its architecture (DistilRoBERTa, 82 million parameters) with random weights, 512 tokens at most,
+as a transformers pipeline; it needs torch and transformers and is left out without them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+LENGTHS = {"60 tokens": 240, "512 tokens": 2048}
+REFUSALS = 0.05
+TEXTS = 600
+
+_BARE = "import resource, numpy; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+_LOADED = """
+import resource, time, numpy
+from demur.detection.embedded import EmbeddedDetector
+from demur.vocabulary import Evidence
+start = time.perf_counter()
+detector = EmbeddedDetector.load()
+spent = time.perf_counter() - start
+for text in ("Paris.", "I can't see the image you mention.", "word " * 5000):
+    detector.classify(Evidence(text=text))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, spent)
+"""
+
+
+def mix(data: Path, chars: int) -> list[str]:
+    """Texts of about ``chars`` characters."""
+    shelves: dict[int, list[str]] = {0: [], 1: []}
+    with gzip.open(data / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
+        for line in lines:
+            row = json.loads(line)
+            shelves[row["label"]].append(row["response"])
+    random = np.random.default_rng(0)
+    texts = []
+    for number in range(TEXTS):
+        shelf = shelves[int(number < TEXTS * REFUSALS)]
+        text = ""
+        while len(text) < chars:
+            piece = shelf[int(random.integers(len(shelf)))]
+            text += piece if not text or shelf is shelves[0] else " More on this follows."
+        texts.append(text[:chars])
+    random.shuffle(texts)
+    return texts
+
+
+def times(judge: Callable[[str], object], texts: list[str]) -> np.ndarray:
+    """Milliseconds a text, after a few to warm up."""
+    for text in texts[:20]:
+        judge(text)
+    spent = []
+    for text in texts:
+        start = time.perf_counter()
+        judge(text)
+        spent.append((time.perf_counter() - start) * 1e3)
+    return np.array(spent)
+
+
+def reference() -> Callable[[str], object] | None:
+    """A pipeline of the reference model's architecture."""
+    try:
+        import torch
+        from transformers import RobertaConfig, RobertaForSequenceClassification
+    except ImportError:
+        return None
+    torch.set_num_threads(1)
+    config = RobertaConfig(vocab_size=50265, num_hidden_layers=6, max_position_embeddings=514)
+    model = RobertaForSequenceClassification(config).eval()
+
+    def judge(text: str) -> object:
+        # About four characters a token; a real tokenizer would only add to the time.
+        tokens = torch.randint(5, 50_000, (1, max(3, min(512, len(text) // 4))))
+        with torch.inference_mode():
+            return model(tokens).logits
+
+    return judge
+
+
+def child(code: str) -> list[float]:
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return [float(part) for part in done.stdout.split()]
+
+
+def main() -> None:
+    from demur.detection import embedded
+    from demur.vocabulary import Evidence
+
+    detector = embedded.EmbeddedDetector.load()
+    folder = Path(embedded.__file__).parent / "models" / embedded.MODEL
+    bare, (loaded, seconds) = child(_BARE)[0], child(_LOADED)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    print(f"folder {size / 1e6:.1f} MB, load {seconds * 1e3:.0f} ms, "
+          f"memory over numpy alone {(loaded - bare) / 1024:.0f} MB")  # fmt: skip
+    slow = reference()
+    everything = []
+    for name, chars in LENGTHS.items():
+        texts = mix(Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data"), chars)
+        spent = times(lambda text: detector.classify(Evidence(text=text)), texts)
+        everything.append(spent)
+        p50, p95 = np.quantile(spent, [0.5, 0.95])
+        line = f"{name}: p50 {p50:.2f} ms, p95 {p95:.2f} ms, mean {spent.mean():.2f} ms"
+        if slow is not None:
+            other = times(slow, texts[:60])
+            line += f"; reference p50 {np.median(other):.0f} ms, {np.median(other) / p50:.0f} times"
+        print(line)
+    p50, p95 = np.quantile(np.concatenate(everything), [0.5, 0.95])
+    print(f"both: p50 {p50:.2f} ms, p95 {p95:.2f} ms")
+    print(
+        f"peak memory of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB"
+    )
+
+
+if __name__ == "__main__":
+    main()
