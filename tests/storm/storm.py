@@ -28,8 +28,8 @@ from .upstream import Upstream
 HUNG_SECONDS = 90.0
 SETTLE_SECONDS = 20.0
 THREADS = 48
-KEPT = 100
-"""Violations described; all are counted."""
+KEPT = 10
+"""Violations of a kind described; all are counted."""
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class State:
 
     def blame(self, kind: str, what: object) -> None:
         self.violations[kind] += 1
-        if len(self.examples) < KEPT:
+        if self.violations[kind] <= KEPT:
             self.examples.append(f"{kind}: {what}")
 
 
@@ -78,7 +78,7 @@ class Storm:
                 await self._clients.close()
                 await self._check_left(upstream)
         finally:
-            self._pool.shutdown()
+            self._pool.shutdown(wait=not self.state.violations["hung"])
             upstream.close()
 
     async def _calibrate(self) -> None:
