@@ -71,8 +71,8 @@ const moment = (time) => new Date(time * 1000).toISOString().slice(0, 16).replac
 
 function timeAxis(svg, x, times, top, bottom) {
   const [from, to] = times;
-  const steps = [60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400, 30 * 86400];
-  const room = Math.max(2, Math.floor((x(to) - x(from)) / 72));
+  const steps = [60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 3 * 86400, 7 * 86400, 30 * 86400];
+  const room = Math.max(2, Math.floor((x(to) - x(from)) / 64));
   const step = steps.find((candidate) => (to - from) / candidate <= room) || 90 * 86400;
   for (let at = Math.ceil(from / step) * step; at <= to; at += step) {
     svg.append(make("line", { class: "grid", x1: x(at), x2: x(at), y1: top, y2: bottom }));

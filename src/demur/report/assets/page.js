@@ -44,6 +44,8 @@ function quantile(values, part) {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted.length ? sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))] : 0;
 }
+// Enough requests and enough room for each.
+const bucketsFor = (requests) => Math.max(6, Math.min(56, Math.floor(requests / 60), Math.floor(innerWidth / 14)));
 const bucketOf = (n, buckets) =>
   Math.min(buckets - 1, Math.floor((buckets * (column.time[n] - state.times[0])) / (state.times[1] - state.times[0])));
 
@@ -69,7 +71,7 @@ function figures() {
 }
 
 function drawRate() {
-  const buckets = Math.max(6, Math.min(56, Math.floor(state.rows.length / 60)));
+  const buckets = bucketsFor(state.rows.length);
   const sizes = new Map();
   state.rows.forEach((n) => sizes.set(column.model[n], (sizes.get(column.model[n]) || 0) + 1));
   const ranked = [...sizes.keys()].sort((a, b) => sizes.get(b) - sizes.get(a) || a - b);
@@ -141,7 +143,7 @@ function histogram(id, values, note) {
 function drawScores() {
   const scored = state.rows.filter((n) => column.score[n] !== null);
   if (!scored.length) return void clear("drift", NOTHING);
-  const [buckets, levels] = [Math.max(6, Math.min(56, Math.floor(scored.length / 60))), 20];
+  const [buckets, levels] = [bucketsFor(scored.length), 20];
   const cells = Array.from({ length: buckets }, () => Array(levels).fill(0));
   for (const n of scored) cells[bucketOf(n, buckets)][Math.min(levels - 1, Math.floor(column.score[n] * levels))] += 1;
   const all = cells.map((bucket) => bucket.reduce((a, b) => a + b, 0));
