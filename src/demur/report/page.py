@@ -153,4 +153,4 @@ def render(outcomes: Iterable[Outcome], prices: Prices, title: str) -> tuple[str
 
 
 def _asset(name: str) -> str:
-    return resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
+    return (resources.files(__package__) / "assets" / name).read_text(encoding="utf-8")
