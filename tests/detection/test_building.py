@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from demur.detection import Detector
 from demur.detection.building import build_detector
 from demur.detection.cascade import Cascade
 from demur.detection.embedded import EmbeddedDetector
@@ -22,7 +21,7 @@ REFUSAL = Evidence("I'm sorry, but I can't help with that request.")
 ANSWER = Evidence("The capital of Australia is Canberra.")
 
 
-def build(**settings: Any) -> Detector:
+def build(**settings: Any) -> Cascade:
     return build_detector(DetectorSettings.model_validate(settings))
 
 
@@ -58,15 +57,14 @@ def test_a_hung_transformer_leaves_the_embedded_answer(
     classifier: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stage that hangs costs its deadline, and the stage before it answers."""
-    from demur.detection.transformer import TransformerDetector
-
     detector = build(
         stages=("signals", "embedded", "transformer"),
         transformer={"model": str(classifier), "device": "cpu"},
         seconds=0.1,
     )
     release = threading.Event()
-    monkeypatch.setattr(TransformerDetector, "classify", lambda *a, **k: release.wait(30))
+    model = detector.stages[-1]._detector.model
+    monkeypatch.setattr(model, "_probabilities", lambda windows: release.wait(30))
     unsure = Verdict("refusal", 0.6, "embedded")
     monkeypatch.setattr(EmbeddedDetector, "classify", lambda *a, **k: unsure)
     verdict = detector.classify(REFUSAL)

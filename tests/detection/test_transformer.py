@@ -8,12 +8,15 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from demur.detection import Detector
-from demur.detection.transformer import TransformerDetector, refusal_label_of
+from demur.detection.labels import refusal_label_of
+from demur.detection.transformer import TransformerDetector
 from demur.errors import ModelError
+from demur.policy.schema import TransformerSettings
 from demur.vocabulary import Evidence
 
 Relabel = Callable[[str, str], Path]
@@ -24,9 +27,15 @@ ANSWER = " ".join(ANSWERS)
 REFUSAL = "I'm sorry, but I can't help with that request."
 
 
+def load(model: Path | str, **settings: Any) -> TransformerDetector:
+    return TransformerDetector(
+        TransformerSettings(model=str(model), **{"device": "cpu", **settings})
+    )
+
+
 @pytest.fixture(scope="module")
 def detector(classifier: Path) -> TransformerDetector:
-    return TransformerDetector(classifier, device="cpu")
+    return load(classifier)
 
 
 def test_is_the_reference_cards_pipeline(classifier: Path, detector: TransformerDetector) -> None:
@@ -80,7 +89,7 @@ def test_long_texts_are_judged_at_both_ends(detector: TransformerDetector, place
     refusals = " ".join(REFUSALS * 8)
     assert detector.classify(Evidence(filler)).label == "normal"
     text = refusals + " " + filler if place == "head" else filler + " " + refusals
-    assert len(detector._head.tokenizer(text)["input_ids"]) > 512
+    assert len(detector.model.tokens.windows(text, "ends")) == 2  # type: ignore[attr-defined]
     assert detector.classify(Evidence(text)).label == "refusal"
 
 
@@ -139,29 +148,29 @@ def test_unclear_labels(labels: tuple[str, str]) -> None:
 def test_generic_labels_with_a_name_given(relabelled: Relabel) -> None:
     """With refusal_label a model of generic labels works, and its self-test still guards it."""
     folder = relabelled("LABEL_0", "LABEL_1")
-    detector = TransformerDetector(folder, device="cpu", refusal_label="LABEL_1")
+    detector = load(folder, refusal_label="LABEL_1")
     assert detector.classify(Evidence(REFUSAL)).label == "refusal"
     with pytest.raises(ModelError, match="self-test"):
-        TransformerDetector(folder, device="cpu", refusal_label="LABEL_0")
+        load(folder, refusal_label="LABEL_0")
 
 
 def test_wrongly_named_labels_fail_the_self_test(relabelled: Relabel) -> None:
     """A model whose names are the wrong way round is refused at load."""
     with pytest.raises(ModelError, match=r"self-test.*'REJECTION'.*plain refusal"):
-        TransformerDetector(relabelled("REJECTION", "NORMAL"), device="cpu")
+        load(relabelled("REJECTION", "NORMAL"))
 
 
 def test_missing_folder(tmp_path: Path) -> None:
     """What can only be a folder and is not there is named, without asking the hub."""
     for model in (tmp_path / "gone", "./gone", "~/gone", "models/refusals/gone"):
         with pytest.raises(ModelError, match="no such folder"):
-            TransformerDetector(model, device="cpu")
+            load(model)
 
 
 def test_empty_folder(tmp_path: Path) -> None:
     """A folder without a model says what it lacks."""
     with pytest.raises(ModelError, match=r"cannot be loaded.*config\.json"):
-        TransformerDetector(tmp_path, device="cpu")
+        load(tmp_path)
 
 
 def test_pickled_weights_are_not_loaded(classifier: Path, relabelled: Relabel) -> None:
@@ -172,7 +181,7 @@ def test_pickled_weights_are_not_loaded(classifier: Path, relabelled: Relabel) -
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match="cannot be loaded"):
-        TransformerDetector(folder, device="cpu")
+        load(folder)
 
 
 def test_damaged_weights(relabelled: Relabel) -> None:
@@ -180,7 +189,7 @@ def test_damaged_weights(relabelled: Relabel) -> None:
     folder = relabelled("NORMAL", "REJECTION")
     (folder / "model.safetensors").write_bytes(b"\x00" * 64)
     with pytest.raises(ModelError, match="cannot be loaded"):
-        TransformerDetector(folder, device="cpu")
+        load(folder)
 
 
 def test_model_without_a_head(relabelled: Relabel) -> None:
@@ -192,7 +201,7 @@ def test_model_without_a_head(relabelled: Relabel) -> None:
     kept = {name: w for name, w in weights.items() if not name.startswith("classifier")}
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match="holds no weights for classifier"):
-        TransformerDetector(folder, device="cpu")
+        load(folder)
 
 
 def test_code_in_the_folder_is_not_run(relabelled: Relabel) -> None:
@@ -205,14 +214,18 @@ def test_code_in_the_folder_is_not_run(relabelled: Relabel) -> None:
     config["model_type"] = "evil"
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError):
-        TransformerDetector(folder, device="cpu")
+        load(folder)
     assert not marker.exists()
 
 
 def test_unavailable_device(classifier: Path) -> None:
     """A device this machine lacks is an error with a remedy."""
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has cuda")
     with pytest.raises(ModelError, match="use device: auto"):
-        TransformerDetector(classifier, device="tpu")
+        load(classifier, device="cuda")
 
 
 def test_missing_extra(classifier: Path) -> None:
@@ -222,7 +235,7 @@ def test_missing_extra(classifier: Path) -> None:
         "from demur.detection.transformer import TransformerDetector\n"
         "from demur.errors import MissingExtraError\n"
         "assert 'torch' not in sys.modules\n"
-        "try: TransformerDetector(sys.argv[1])\n"
+        "try: TransformerDetector.load(sys.argv[1])\n"
         "except MissingExtraError as error: print(error)\n"
     )
     done = subprocess.run(

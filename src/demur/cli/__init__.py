@@ -14,6 +14,7 @@ _COMMANDS = {
     "demo": ("demur.cli.demo:demo", "See demur at work: no key, no network."),
     "eval": ("demur.cli.eval:evaluate", "Measure a detector on labelled responses."),
     "label": ("demur.cli.label:label", "Label responses of an audit log by hand."),
+    "export": ("demur.cli.export:export_model", "Write a Hugging Face model for ONNX Runtime."),
     "policy": ("demur.cli.policy:policy", "Check and explain policy files."),
     "replay": ("demur.cli.replay:replay", "Try a policy on an audit log."),
     "report": ("demur.cli.report:report", "Draw an audit log as one page."),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Final
 
 from ..errors import DetectorError
 from ..vocabulary import Evidence, Verdict
 from . import Detector
+from .awaiting import classify_off_loop
 from .signals import SignalsDetector, silent
 from .text import visible
 
@@ -34,30 +35,78 @@ class Cascade:
         if not stages:
             raise ValueError("a cascade needs at least one stage")
         self.stages = tuple(stages)
+        self._asked = [0] * len(self.stages)
 
     @property
     def blocking(self) -> bool:
         return any(stage.blocking for stage in self.stages)
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of all questions so far, the share that each stage was asked; the first gets all."""
+        first = max(1, self._asked[0])
+        return {
+            stage.name: asked / first for stage, asked in zip(self.stages, self._asked, strict=True)
+        }
+
     def classify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
+        """See ``Detector``."""
+        asking = self._asking(evidence, final)
+        try:
+            stage, given = next(asking)
+            while True:
+                stage, given = asking.send(_answer(stage, given, final))
+        except StopIteration as done:
+            verdict: Verdict = done.value
+            return verdict
+
+    async def aclassify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
+        """``classify`` for asyncio: stages that do not block answer on the event loop."""
+        asking = self._asking(evidence, final)
+        try:
+            stage, given = next(asking)
+            while True:
+                stage, given = asking.send(await _awaited(stage, given, final))
+        except StopIteration as done:
+            verdict: Verdict = done.value
+            return verdict
+
+    def _asking(
+        self, evidence: Evidence, final: bool
+    ) -> Generator[tuple[Detector, Evidence], Verdict | DetectorError, Verdict]:
+        """Yields who is asked about what, is sent the answer; returns the verdict of all."""
         if evidence.non_text:
             return SignalsDetector().classify(evidence, final=final)
         best: Verdict | None = None
         failure: DetectorError | None = None
         waiting = False
-        for stage in self.stages:
+        for place, stage in enumerate(self.stages):
             if not (final or _worth_asking(stage, best)):
                 waiting = True
                 continue
-            try:
-                verdict = stage.classify(_for(stage, evidence), final=final)
-            except DetectorError as error:
-                failure = error
+            self._asked[place] += 1
+            answer = yield stage, _for(stage, evidence)
+            if isinstance(answer, DetectorError):
+                failure = answer
                 continue
-            best, waiting = _joined(best, verdict), False
+            best, waiting = _joined(best, answer), False
             if margin(best) >= SURE and best.label != "uncertain":
                 break
         return _concluded(best, failure, waiting=waiting)
+
+
+def _answer(stage: Detector, evidence: Evidence, final: bool) -> Verdict | DetectorError:
+    try:
+        return stage.classify(evidence, final=final)
+    except DetectorError as error:
+        return error
+
+
+async def _awaited(stage: Detector, evidence: Evidence, final: bool) -> Verdict | DetectorError:
+    try:
+        return await classify_off_loop(stage, evidence, final=final)
+    except DetectorError as error:
+        return error
 
 
 def margin(verdict: Verdict) -> float:

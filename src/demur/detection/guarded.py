@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from numbers import Real
-from typing import Final, cast, get_args
+from typing import Any, Final, cast, get_args
 
 from ..errors import DetectorError
 from ..vocabulary import LABELS, Evidence, Kind, Verdict
@@ -22,9 +26,10 @@ _log = logging.getLogger("demur")
 class Guarded:
     """A detector that answers in shape and in time, or raises ``DetectorError``.
 
-    A detector that may block runs in a thread of its own for at most ``seconds``. The thread is a
-    daemon, so one that hangs for ever does not keep the interpreter from exiting. Others run
-    inline. Safe to call from many threads; from asyncio call it in a thread if it is ``blocking``.
+    A detector that may block answers through its own ``submit`` where it has one, else in a thread
+    of its own, within ``seconds``. The thread is a daemon, so one that hangs for ever does not keep
+    the interpreter from exiting. Others run inline. Safe to call from many threads; from asyncio
+    await ``aclassify``.
     What goes wrong is logged by its type alone, since an exception's message may quote the text.
     """
 
@@ -38,47 +43,85 @@ class Guarded:
         self.blocking: Final = bool(detector.blocking)
 
     def classify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
-        call = _Call(self._detector, evidence, final)
+        """See ``Detector``."""
+        with self._failing():
+            answer = self._start(evidence, final)
+            try:
+                verdict = answer.result(self._seconds)
+            except FutureTimeoutError as error:
+                raise self._unless_own(error, answer) from error
+            return self._checked(verdict, final=final)
+
+    async def aclassify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
+        """``classify`` for asyncio: waits without a thread of its own."""
+        if not self.blocking:
+            return self.classify(evidence, final=final)
+        with self._failing():
+            answer = self._start(evidence, final)
+            try:
+                verdict = await asyncio.wait_for(asyncio.wrap_future(answer), self._seconds)
+            except asyncio.TimeoutError as error:
+                raise self._unless_own(error, answer) from error
+            return self._checked(verdict, final=final)
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Whatever goes wrong becomes a ``DetectorError``, and is logged."""
         try:
-            if self.blocking:
-                self._run_in_thread(call)
-            else:
-                call.run()
-            return self._checked(call.result(), final=final)
+            yield
         except DetectorError as error:
             _log.warning("%s", error)
             raise
+        except Exception as error:  # the fail-open edge
+            failure = DetectorError(f"{self.name}: raised {type(error).__name__}")
+            _log.warning("%s", failure)
+            raise failure from error
 
-    def _run_in_thread(self, call: _Call) -> None:
+    def _start(self, evidence: Evidence, final: bool) -> Future[Any]:
+        """The answer to come: from the detector's own queue, a thread, or here and now."""
+        submit = getattr(self._detector, "submit", None)
+        if submit is not None:
+            future: Future[Any] = submit(evidence, final=final)
+            return future
+        answer = _Answer()
+        if not self.blocking:
+            answer.run(self._detector, evidence, final)
+            return answer
         with self._lock:
             if self._hung >= self._hung_limit:
                 raise DetectorError(
                     f"{self.name}: not asked, {self._hung} earlier calls have not returned"
                 )
         thread = threading.Thread(
-            target=self._run, args=(call,), name=f"demur-{self.name}", daemon=True
+            target=self._run, args=(answer, evidence, final), name=f"demur-{self.name}", daemon=True
         )
         try:
             thread.start()
         except RuntimeError as error:
             raise DetectorError(f"{self.name}: no thread could be started") from error
-        if call.done.wait(self._seconds):
-            return
-        with self._lock:
-            if call.done.is_set():
-                return
-            call.abandoned = True
-            self._hung += 1
-        raise DetectorError(f"{self.name}: no answer within {self._seconds:g} s")
+        return answer
 
-    def _run(self, call: _Call) -> None:
+    def _run(self, answer: _Answer, evidence: Evidence, final: bool) -> None:
         try:
             with suppress(SystemExit):  # it would end this thread alone, without an answer
-                call.run()
+                answer.run(self._detector, evidence, final)
         finally:
+            answer.settle(None)
             with self._lock:
-                call.done.set()
-                self._hung -= call.abandoned
+                answer.over = True
+                self._hung -= answer.abandoned
+
+    def _unless_own(self, error: Exception, answer: Future[Any]) -> Exception:
+        """The detector's own timeout, or that nobody answered in time."""
+        if answer.done() and not answer.cancelled():
+            return error
+        answer.cancel()
+        if isinstance(answer, _Answer):
+            with self._lock:
+                if not answer.over:
+                    answer.abandoned = True
+                    self._hung += 1
+        return DetectorError(f"{self.name}: no answer within {self._seconds:g} s")
 
     def _checked(self, verdict: object, *, final: bool) -> Verdict:
         """The verdict, if it is one. No value of it is quoted: it may hold text."""
@@ -102,29 +145,26 @@ class Guarded:
         return DetectorError(f"{self.name}: answered with {what}")
 
 
-class _Call:
-    """One question to a detector, and how it ended."""
+class _Answer(Future[Any]):
+    """The answer of a call in a thread: waited for, or abandoned while it is still running."""
 
-    def __init__(self, detector: Detector, evidence: Evidence, final: bool) -> None:
-        self._detector = detector
-        self._evidence = evidence
-        self._final = final
-        self._verdict: object = None
-        self._error: Exception | None = None
-        self.done = threading.Event()
-        self.abandoned = False
+    abandoned = False
+    over = False
 
-    def run(self) -> None:
+    def run(self, detector: Detector, evidence: Evidence, final: bool) -> None:
         try:
-            self._verdict = self._detector.classify(self._evidence, final=self._final)
+            self.settle(detector.classify(evidence, final=final))
+        except DetectorError as error:
+            self.settle(error)
         except Exception as error:  # noqa: BLE001 - the fail-open edge: becomes a DetectorError
-            self._error = error
+            failure = DetectorError(f"{detector.name}: raised {type(error).__name__}")
+            failure.__cause__ = error
+            self.settle(failure)
 
-    def result(self) -> object:
-        if isinstance(self._error, DetectorError):
-            raise self._error
-        if self._error is not None:
-            raise DetectorError(
-                f"{self._detector.name}: raised {type(self._error).__name__}"
-            ) from self._error
-        return self._verdict
+    def settle(self, answer: object) -> None:
+        """Once; a caller that left hears nothing."""
+        with suppress(InvalidStateError):
+            if isinstance(answer, DetectorError):
+                self.set_exception(answer)
+            else:
+                self.set_result(answer)

@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 
 from ..detection import Detector
+from ..detection.awaiting import classify_off_loop
 from ..flow.completion import Served
 from ..flow.effects import (
     Answer,
@@ -188,6 +189,8 @@ class _Effects:
         return None
 
     async def _classify(self, evidence: Evidence, final: bool) -> Verdict:
+        if _in_asyncio():
+            return await classify_off_loop(self._detector, evidence, final=final)
         classify = partial(self._detector.classify, evidence, final=final)
         if not self._detector.blocking:
             return classify()

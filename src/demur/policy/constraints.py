@@ -106,6 +106,26 @@ def patch_keys(extra: Mapping[str, Any]) -> None:
             raise _error(f"a fallback cannot change {key}: it answers the caller's own request")
 
 
+def precision_of(backend: str, precision: str) -> None:
+    if backend == "onnx" and precision == "bfloat16":
+        raise _error("backend onnx computes in float32 or int8; leave precision at auto")
+    if backend == "torch" and precision == "int8":
+        raise _error(
+            "backend torch does not compute in int8; export the model (demur export MODEL --to DIR "
+            "--int8), then say model: DIR and backend: onnx"
+        )
+
+
+def model_named(protocol: str, model: str | None) -> None:
+    if protocol == "kserve" and model is None:
+        raise _error("protocol kserve needs model: the model's name there")
+
+
+def remote_named(stages: Sequence[str], *, is_set: bool) -> None:
+    if "remote" in stages and not is_set:
+        raise _error("the stage remote needs a section remote: with url: and protocol:")
+
+
 def rule_actions(actions: Sequence[str], *, retries: bool) -> None:
     if "retry" in actions and "error" in actions:
         raise _error(

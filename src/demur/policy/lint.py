@@ -29,9 +29,9 @@ def lint(policy: Policy) -> list[Problem]:
 
 def _detector(policy: Policy) -> Iterator[Problem]:
     detector = policy.detector
-    if detector.transformer is not None and "transformer" not in detector.stages:
-        message = "has no effect: add transformer to stages"
-        yield _warning(("detector", "transformer"), message)
+    for stage in ("transformer", "remote"):
+        if getattr(detector, stage) is not None and stage not in detector.stages:
+            yield _warning(("detector", stage), f"has no effect: add {stage} to stages")
     threshold = detector.thresholds.refusal
     if threshold in (0.0, 1.0):
         effect = "hardly any response is" if threshold else "every response is"

@@ -1,0 +1,272 @@
+"""Many callers, one forward pass.
+
+A queue gathers texts from any number of threads and event loops; a worker takes what waits, up to
+a size, and scores it together. A caller holds a future: it may wait, await, or give up, and a text
+that nobody waits for any more is not scored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from ..errors import DetectorError
+
+T = TypeVar("T")
+U = TypeVar("U")
+Score = Callable[[Sequence[str]], Iterable[tuple[int, float]]]
+"""Texts in; the index and score of each out, each as soon as it is known."""
+
+SMOOTHING: Final = 0.2
+"""Weight of the newest pass in the running mean of what a character costs."""
+
+
+@dataclass(eq=False)
+class _Entry:
+    """A text that waits, and everybody who waits for it."""
+
+    key: bytes
+    text: str
+    waiting: list[Future[float]] = field(default_factory=list)
+
+    def wanted(self) -> bool:
+        return any(not future.cancelled() for future in self.waiting)
+
+
+class Batcher:
+    """Scores texts together. ``submit`` never blocks; ``close`` ends its threads.
+
+    ``size`` texts at most go into one pass. Under load a pass waits up to ``seconds`` to fill; a
+    caller who is alone is served at once. No more than ``queue`` texts wait, and none that would by
+    the measured speed wait longer than ``patience`` seconds: beyond that ``submit`` raises
+    ``DetectorError``, which costs its caller nothing. The same text is scored once while it waits,
+    and not again while it is among the last ``cache`` texts; only digests of texts are kept.
+    ``workers`` threads score at the same time, which serves remote models alone.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        score: Score,
+        *,
+        size: int = 32,
+        seconds: float = 0.002,
+        queue: int = 256,
+        cache: int = 10_000,
+        patience: float | None = None,
+        workers: int = 1,
+    ) -> None:
+        self.name = name
+        self._line = _Line(name, score, size, seconds, queue, cache, patience)
+        self._workers = workers
+        self._threads: list[threading.Thread] = []
+        # Workers hold the line, not the batcher, so one that is dropped unclosed ends them too.
+        weakref.finalize(self, self._line.close).atexit = False
+
+    def submit(self, text: str) -> Future[float]:
+        """The score to come. Raises ``DetectorError`` where it would come too late."""
+        future = self._line.join(text)
+        if len(self._threads) < self._workers:
+            self._start()
+        return future
+
+    def close(self) -> None:
+        """No more texts; those that wait fail."""
+        self._line.close()
+
+    @property
+    def waiting(self) -> int:
+        """Texts not scored yet."""
+        return len(self._line.entries)
+
+    @property
+    def passes(self) -> int:
+        """Forward passes begun so far, each of one gathered batch."""
+        return self._line.passes
+
+    def _start(self) -> None:
+        with self._line.lock:
+            while len(self._threads) < self._workers:
+                thread = threading.Thread(
+                    target=_work, args=(self._line,), name=f"demur-{self.name}-batch", daemon=True
+                )
+                self._threads.append(thread)
+                thread.start()
+
+
+class _Line:
+    """What waits, what is known, and the lock around both."""
+
+    def __init__(
+        self,
+        name: str,
+        score: Score,
+        size: int,
+        seconds: float,
+        queue: int,
+        cache: int,
+        patience: float | None,
+    ) -> None:
+        self.name, self.score = name, score
+        self._size, self._seconds, self._queue = size, seconds, queue
+        self._cache, self._patience = cache, patience
+        self._known: OrderedDict[bytes, float] = OrderedDict()
+        self._order: deque[_Entry] = deque()
+        self.entries: dict[bytes, _Entry] = {}
+        self._chars = 0
+        self._cost = 0.0
+        self._crowded = False
+        self._closed = False
+        self.passes = 0
+        self.lock = threading.RLock()
+        self._arrived = threading.Condition(self.lock)
+
+    def join(self, text: str) -> Future[float]:
+        key = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
+        future: Future[float] = Future()
+        with self.lock:
+            if self._closed:
+                raise DetectorError(f"{self.name}: closed")
+            if key in self._known:
+                self._known.move_to_end(key)
+                future.set_result(self._known[key])
+                return future
+            entry = self.entries.get(key)
+            if entry is None:
+                self._admit(len(text))
+                entry = self.entries[key] = _Entry(key, text)
+                self._order.append(entry)
+                self._chars += len(text)
+                self._arrived.notify()
+            entry.waiting.append(future)
+        return future
+
+    def _admit(self, chars: int) -> None:
+        if len(self._order) >= self._queue:
+            self._forget_cancelled()
+        if len(self._order) >= self._queue:
+            raise DetectorError(f"{self.name}: overloaded, {self._queue} texts wait already")
+        wait = (self._chars + chars) * self._cost
+        if self._chars and self._patience is not None and wait > self._patience:
+            self._forget_cancelled()
+            wait = (self._chars + chars) * self._cost
+            if self._chars and wait > self._patience:
+                raise DetectorError(
+                    f"{self.name}: overloaded, an answer would take {wait:.1f} s "
+                    f"of {self._patience:g} s"
+                )
+
+    def _forget_cancelled(self) -> None:
+        kept = deque(entry for entry in self._order if entry.wanted())
+        for entry in self._order:
+            if not entry.wanted():
+                self._leave(entry)
+        self._order = kept
+
+    def _leave(self, entry: _Entry) -> None:
+        del self.entries[entry.key]
+        self._chars -= len(entry.text)
+
+    def take(self) -> list[_Entry] | None:
+        """What is scored next; waits for it. ``None`` once closed."""
+        with self.lock:
+            while not self._order:
+                if self._closed:
+                    return None
+                self._arrived.wait()
+            if self._crowded and self._seconds:
+                until = time.monotonic() + self._seconds
+                while len(self._order) < self._size and (left := until - time.monotonic()) > 0:
+                    self._arrived.wait(left)
+            taken: list[_Entry] = []
+            while self._order and len(taken) < self._size:
+                entry = self._order.popleft()
+                if entry.wanted():
+                    taken.append(entry)
+                else:
+                    self._leave(entry)
+            self._crowded = len(taken) > 1
+            self.passes += bool(taken)
+            return taken
+
+    def answer(self, entry: _Entry, score: float) -> None:
+        with self.lock:
+            if self._cache:
+                self._known[entry.key] = score
+                if len(self._known) > self._cache:
+                    self._known.popitem(last=False)
+            self._leave(entry)
+        for future in entry.waiting:
+            if future.set_running_or_notify_cancel():
+                future.set_result(score)
+
+    def fail(self, entries: Iterable[_Entry], error: Exception) -> None:
+        for entry in entries:
+            with self.lock:
+                self._leave(entry)
+            for future in entry.waiting:
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(error)
+
+    def learn(self, chars: int, seconds: float) -> None:
+        """What a character costs, as a running mean."""
+        cost = seconds / max(1, chars)
+        with self.lock:
+            self._cost = cost if not self._cost else self._cost + SMOOTHING * (cost - self._cost)
+
+    def close(self) -> None:
+        with self.lock:
+            self._closed = True
+            left, self._order = list(self._order), deque()
+            self._arrived.notify_all()
+        self.fail(left, DetectorError(f"{self.name}: closed"))
+
+
+def _work(line: _Line) -> None:
+    while (taken := line.take()) is not None:
+        if taken:
+            _score(line, taken)
+        del taken
+
+
+def _score(line: _Line, taken: list[_Entry]) -> None:
+    start = time.perf_counter()
+    left = dict(enumerate(taken))
+    try:
+        for index, score in line.score([entry.text for entry in taken]):
+            line.answer(left.pop(index), score)
+    except Exception as error:  # noqa: BLE001 - handed to those who wait; Guarded judges it
+        line.fail(left.values(), error)
+    else:
+        line.fail(left.values(), DetectorError(f"{line.name}: left texts without a score"))
+        line.learn(sum(len(entry.text) for entry in taken), time.perf_counter() - start)
+
+
+def chained(future: Future[T], then: Callable[[T], U]) -> Future[U]:
+    """The future of ``then``'s result; cancelling it cancels ``future``."""
+    after: Future[U] = Future()
+
+    def forward(done: Future[T]) -> None:
+        if done.cancelled() or not after.set_running_or_notify_cancel():
+            after.cancel()
+            return
+        error = done.exception()
+        if error is not None:
+            after.set_exception(error)
+        else:
+            after.set_result(then(done.result()))
+
+    def backward(done: Future[U]) -> None:
+        if done.cancelled():
+            future.cancel()
+
+    after.add_done_callback(backward)
+    future.add_done_callback(forward)
+    return after

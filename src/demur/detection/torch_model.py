@@ -1,0 +1,191 @@
+"""A Hugging Face sequence classifier run by torch.
+
+torch and transformers are imported when a model is loaded, never before. Weights are read from
+safetensors alone, and no code that comes with a model is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from ..errors import MissingExtraError, ModelError
+from ..policy.schema import Windows
+from .windows import Ids, Tokens, batches
+
+MAX_TOKENS: Final = 512
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+class TorchModel:
+    """Scores texts with torch. One thread at a time.
+
+    ``device`` is ``auto`` (cuda, mps, cpu: the first there is), ``cuda``, ``mps`` or ``cpu``.
+    ``precision`` is ``auto`` (bfloat16 on a cuda device that computes in it, float32 elsewhere),
+    ``float32`` or ``bfloat16``. Raises ``ModelError`` where the model cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        device: str = "auto",
+        precision: Precision = "auto",
+        windows: Windows = "ends",
+        size: int = 32,
+    ) -> None:
+        self.network, self.tokens = load(model, revision)
+        self.windows, self.size = windows, size
+        import torch
+
+        self.device = _device(torch, device)
+        if _in_bfloat16(torch, self.device, precision):
+            self.network = self.network.to(torch.bfloat16)
+        self.network = self.network.to(self.device).eval()
+        self.index = 0
+        """Which label's probability is the score."""
+
+    @property
+    def labels(self) -> Mapping[int, str]:
+        found: Mapping[int, str] = self.network.config.id2label
+        return found
+
+    def scores(self, texts: Sequence[str]) -> Iterable[tuple[int, float]]:
+        """See ``TextModel``."""
+        return by_windows(
+            [self.tokens.windows(text, self.windows) for text in texts], self._probabilities,
+            self.size,
+        )  # fmt: skip
+
+    def _probabilities(self, windows: Sequence[Ids]) -> list[float]:
+        import torch
+
+        ids, mask = padded(windows, self.tokens.pad)
+        with torch.inference_mode():
+            logits = self.network(
+                input_ids=torch.from_numpy(ids).to(self.device),
+                attention_mask=torch.from_numpy(mask).to(self.device),
+            ).logits
+        found: list[float] = probabilities(logits.float().cpu().numpy(), self.index)
+        return found
+
+
+def by_windows(
+    texts: Sequence[Sequence[Ids]], probabilities: Any, size: int
+) -> Iterable[tuple[int, float]]:
+    """Each text's score, the greatest of its windows', as soon as the last of them is read."""
+    owners = [index for index, windows in enumerate(texts) for _ in windows]
+    windows = [window for found in texts for window in found]
+    left = [len(found) for found in texts]
+    best = [0.0] * len(texts)
+    for batch in batches(windows, size):
+        for place, score in zip(batch, probabilities([windows[i] for i in batch]), strict=True):
+            owner = owners[place]
+            best[owner] = max(best[owner], score)
+            left[owner] -= 1
+            if not left[owner]:
+                yield owner, best[owner]
+
+
+def padded(windows: Sequence[Ids], pad: int) -> tuple[Any, Any]:
+    """The windows as one array, and the mask of what is no padding."""
+    import numpy as np
+
+    width = max(len(window) for window in windows)
+    ids = np.full((len(windows), width), pad, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for row, window in enumerate(windows):
+        ids[row, : len(window)] = window
+        mask[row, : len(window)] = 1
+    return ids, mask
+
+
+def probabilities(logits: Any, index: int) -> list[float]:
+    """Softmax as the Hugging Face pipeline does it; the sigmoid where there is one label."""
+    import numpy as np
+
+    values = np.asarray(logits, dtype=np.float64)
+    if values.shape[1] == 1:
+        values = np.concatenate([np.zeros_like(values), values], axis=1)
+        index = 1
+    values = np.exp(values - values.max(axis=1, keepdims=True))
+    found: list[float] = (values[:, index] / values.sum(axis=1)).tolist()
+    return found
+
+
+def load(model: str, revision: str | None) -> tuple[Any, Tokens]:
+    """The network and its tokenizer, as ``ModelError`` or ``MissingExtraError`` where not."""
+    try:
+        import transformers
+        from safetensors import SafetensorError
+    except ImportError as error:
+        raise MissingExtraError(
+            error.name or "transformers", "transformers", "the transformer stage"
+        ) from error
+    source = source_of(model)
+    safe = {"revision": revision, "trust_remote_code": False}
+    try:
+        network, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+            source, use_safetensors=True, output_loading_info=True, **safe
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **safe)
+        tokens = Tokens.of(
+            tokenizer.backend_tokenizer,
+            max_tokens=min(MAX_TOKENS, int(tokenizer.model_max_length)),
+            pad=tokenizer.pad_token_id or 0,
+        )
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError) as error:
+        raise _not_loaded(model, error) from error
+    except (AttributeError, StopIteration) as error:
+        raise ModelError(
+            f"{model}: its tokenizer has no fast version; save one as tokenizer.json beside it"
+        ) from error
+    except SafetensorError as error:
+        raise _not_loaded(model, error) from error
+    if info["missing_keys"]:
+        raise ModelError(
+            f"{model}: holds no weights for {', '.join(sorted(info['missing_keys'])[:4])}; "
+            "use a model trained for text classification"
+        )
+    return network, tokens
+
+
+def source_of(model: str) -> str:
+    """A folder that is there, or what may be a hub id."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return str(path)
+    if path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
+        raise ModelError(f"{model}: no such folder; name a model's folder or a hub id")
+    return model
+
+
+def _device(torch: Any, device: str) -> str:
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if device == "auto":
+        return next(name for name, there in available.items() if there)
+    if not available.get(device, False):
+        there = ", ".join(name for name, is_there in available.items() if is_there)
+        raise ModelError(f"device {device!r} is not available here ({there}); use device: auto")
+    return device
+
+
+def _in_bfloat16(torch: Any, device: str, precision: Precision) -> bool:
+    if precision == "auto":
+        return device == "cuda" and bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return precision == "bfloat16"
+
+
+def _not_loaded(model: str, error: Exception) -> ModelError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ModelError(
+        f"{model}: cannot be loaded: {reason} (a folder needs config.json, model.safetensors and "
+        "the tokenizer's files; a hub id needs the network once, or a filled Hugging Face cache)"
+    )
