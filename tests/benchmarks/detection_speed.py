@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -119,9 +118,6 @@ def main() -> None:
         print(line)
     p50, p95 = np.quantile(np.concatenate(everything), [0.5, 0.95])
     print(f"both: p50 {p50:.2f} ms, p95 {p95:.2f} ms")
-    print(
-        f"peak memory of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB"
-    )
 
 
 if __name__ == "__main__":

@@ -97,8 +97,9 @@ def load(name: str, threshold: float | None) -> Detector:
     kind, _, model = name.partition(":")
     if kind == "transformer" and model:
         from ..detection.transformer import TransformerDetector
+        from ..policy.schema import TransformerSettings
 
-        return TransformerDetector(model, threshold=threshold)
+        return TransformerDetector(TransformerSettings(model=model), threshold=threshold)
     if Path(name, "weights.npz").is_file():
         return EmbeddedDetector.load(name, threshold)
     raise InputError(

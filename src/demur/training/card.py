@@ -38,8 +38,8 @@ were not chosen in training count for nothing. One output judges whole texts, on
 three name the kind (policy, capability, scope). The first 1,200 and the last 300 characters are
 read.
 
-{_encoder(recipe)}**Made by** `demur train RECIPE --data FOLDER`, seed {recipe.seed}; the recipe stands in
-`config.json`.
+{_encoder(recipe)}**Made by** `demur train RECIPE --data FOLDER`, seed {recipe.seed}.
+The recipe stands in `config.json`.
 
 **Not for.** It never sees the prompt: an answer that silently does something else than was asked
 is not seen. It reads text only, and judges no harm.

@@ -27,7 +27,8 @@ from .rows import Row
 
 STEP_CHARS = 8
 """Beginnings are judged at multiples of this, as a stream's hold-back does."""
-CAP_CHARS = 240
+CAP_CHARS = 160
+"""Where a hold-back gives up and releases, as the default policy does."""
 CHARS_A_TOKEN = 4
 """Characters of a token in Latin script; elsewhere a character counts as one token."""
 
@@ -102,7 +103,8 @@ class Reach:
 class Prefixes:
     """How early beginnings are decided. Tokens are estimated from characters.
 
-    ``recall_kept`` is the share of the refusals caught as a whole that are not released before.
+    ``recall_kept`` is the share of the refusals caught as a whole that are stopped before the cap;
+    what is undecided there is released.
     """
 
     curve: tuple[Reach, ...]
@@ -183,7 +185,7 @@ def judge_prefixes(detector: Detector, judged: Judged, advance: Advance) -> Pref
             tokens.append(_tokens(row.response[:chars]))
         elif judged.calls[index]:
             caught += 1
-            kept += label != "normal"
+            kept += label == "refusal"
         advance(index + 1, len(judged.rows))
     normal = max(1, int((judged.labels == 0).sum()))
     refusal = max(1, int((judged.labels == 1).sum()))

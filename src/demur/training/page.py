@@ -169,13 +169,13 @@ def _plot(
         drawn = [place(x, y) for x, y in points if not (math.isnan(x) or math.isnan(y))]
         parts.append(_path(drawn, colour, "0"))
         parts.append(
-            f'<text x="{_EDGE + 8}" y="{_SIZE - _EDGE - 8 - 14 * index}" fill="{colour}" '
-            f'style="text-anchor:start">{escape(name)}</text>'
+            f'<text x="{_EDGE + 8}" y="{_SIZE - _EDGE - 8 - 14 * index}" '
+            f'style="text-anchor:start;fill:{colour}">{escape(name)}</text>'
         )
     return (
         f'<figure><svg viewBox="0 0 {_SIZE} {_SIZE}" width="{_SIZE}" role="img" '
         f'aria-label="{escape(title)}"><style>text {{ font: 11px sans-serif; text-anchor: middle; '
-        "fill: #777 } text[fill] { fill: revert-layer } .frame { fill: none; stroke: #999 }</style>"
+        "fill: #777 } .frame { fill: none; stroke: #999 }</style>"
         f'<text x="{_SIZE / 2}" y="{_EDGE - 14}">{escape(title)}</text>{"".join(parts)}'
         f'<text x="{_SIZE / 2}" y="{_SIZE - 8}">{escape(across)}</text></svg></figure>'
     )
