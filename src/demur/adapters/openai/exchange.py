@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import openai
@@ -88,14 +89,17 @@ class Exchange:
 
 @dataclass(slots=True, eq=False)
 class OpenedStream:
-    """A streamed response being read. ``source`` is the byte stream the SDK would have read."""
+    """A streamed response being read. ``source`` is the byte stream the SDK would have read.
+
+    A thread that reads it has the ``turn``.
+    """
 
     result: Any
     http: Any
     source: Any
     parts: Any
     reader: ByteReader
-    reading: bool = False
+    turn: threading.Lock = field(default_factory=threading.Lock)
     rested: bool = False
 
     @classmethod

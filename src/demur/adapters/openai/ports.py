@@ -11,6 +11,8 @@ from .exchange import Exchange, OpenedStream, http_of
 from .reading import read_parsed, read_raw
 from .replay import Whole, async_replay, replay
 
+_WAKE_SECONDS = 1.0
+
 
 class BlockingPort:
     """Calls a blocking client."""
@@ -44,21 +46,25 @@ class BlockingPort:
         return OpenedStream.of(result, self._exchange.shape, iter)
 
     def read(self, stream: OpenedStream) -> Chunk | None:
-        stream.reading = True
-        try:
+        with stream.turn:
             raw = next(stream.parts, None)
-        finally:
-            stream.reading = False
         chunk: Chunk | None = stream.rest() if raw is None else stream.reader.read(raw)
         return chunk
 
     def close(self, stream: OpenedStream) -> None:
-        if stream.reading:
-            _wake_reader(stream.http)
-        if stream.http.stream is stream.source:
-            stream.http.close()
-        else:
-            stream.source.close()
+        # Closed under its reader, a socket's number may already be another connection's when the
+        # reader's wait looks at it again; so the reader is woken and let out first.
+        free = stream.turn.acquire(blocking=False)
+        if not free and _wake_reader(stream.http):
+            free = stream.turn.acquire(timeout=_WAKE_SECONDS)
+        try:
+            if stream.http.stream is stream.source:
+                stream.http.close()
+            else:
+                stream.source.close()
+        finally:
+            if free:
+                stream.turn.release()
 
     def emit(self, record: Outcome) -> None:
         self._exchange.emit(record)
@@ -110,16 +116,18 @@ class AwaitingPort:
         self._exchange.emit(record)
 
 
-def _wake_reader(http: Any) -> None:
-    """Make another thread's read of this response return.
+def _wake_reader(http: Any) -> bool:
+    """Make another thread's read of this response return; whether that could be done.
 
     The kernel keeps a socket open under a thread that is reading it, so closing alone would reach
     the server only once that read ends. An HTTP/2 connection is shared and has to be left alone.
     """
     network = http.extensions.get("network_stream")
     if network is None or http.http_version == "HTTP/2":
-        return
+        return False
     connection = network.get_extra_info("socket")
-    if connection is not None:
-        with suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
+    if connection is None:
+        return False
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    return True
