@@ -54,8 +54,9 @@ rules:
 """
 
 
-def write_policy(folder: Path) -> tuple[Path, Path]:
-    """The policy with an audit file in ``folder``: the paths of both."""
-    policy, audit = folder / "policy.yaml", folder / "audit.jsonl"
-    policy.write_text(f"{POLICY}audit: {{path: {json.dumps(str(audit))}}}\n", encoding="utf-8")
-    return policy, audit
+def write_policies(folder: Path) -> tuple[Path, Path, Path]:
+    """The client's policy, the proxy's, which is the same with an audit, and the audit's path."""
+    client, proxy, audit = (folder / name for name in ("policy.yaml", "proxy.yaml", "audit.jsonl"))
+    client.write_text(POLICY, encoding="utf-8")
+    proxy.write_text(f"{POLICY}audit: {{path: {json.dumps(str(audit))}}}\n", encoding="utf-8")
+    return client, proxy, audit

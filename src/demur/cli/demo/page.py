@@ -191,7 +191,7 @@ def _summary(seen: Sequence[Seen], seconds: float) -> Text:
     )
     if added:
         lines.append(
-            f"At this server's pace a refused attempt cost the caller {_ms(median(added))} (median)."
+            f"A refused attempt cost a caller {_ms(median(added))} (median) at this server's pace."
         )
     lines.append(f"All of it took {seconds:.1f} s.")
     return Text(" ".join(lines))
@@ -203,7 +203,7 @@ def _next_steps() -> RenderableType:
     table.add_row('demur classify "I can\'t help with that."', "ask the detector yourself")
     table.add_row("demur classify FILE.jsonl --by model", "refusal rates in logs you have")
     table.add_row("demur policy check policy.yaml", "your own policy; begin with mode: shadow")
-    table.add_row("README.md", "the client in two lines, the proxy in five")
+    table.add_row("README.md", "the client in two lines, the proxy in three")
     return table
 
 

@@ -18,7 +18,7 @@ from ...errors import DemurError
 from ...sinks import to_record
 from ...testing import Recorded, Upstream
 from .asking import Heard, ask, connect
-from .cast import SCRIPT, write_policy
+from .cast import SCRIPT, write_policies
 from .gateway import KEY, Gateway
 from .scenes import SCENES, Cut, Scene, Seen, verify
 
@@ -50,10 +50,10 @@ class Performance:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="demur-demo-")))
-            policy, self._audit = write_policy(folder)
+            policy, audited, self._audit = write_policies(folder)
             self._upstream = stack.enter_context(Upstream(SCRIPT))
             if self._with_proxy:
-                gateway = Gateway(folder, SCRIPT, self._upstream.base_url, policy)
+                gateway = Gateway(folder, SCRIPT, self._upstream.base_url, audited)
                 self.gateway = stack.enter_context(gateway)
             self._plain = stack.enter_context(connect(self._upstream.base_url))
             self._wrapped = wrap(self._plain, policy=policy)
