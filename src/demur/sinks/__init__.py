@@ -7,7 +7,7 @@ from .audit import AuditSink
 from .fan_out import Sink, Sinks
 from .logging import LoggingSink
 from .opentelemetry import OpenTelemetrySink
-from .prometheus import PrometheusSink
+from .prometheus import PrometheusSink, note_reload
 from .record import to_record
 
 
@@ -33,6 +33,7 @@ __all__ = [
     "PrometheusSink",
     "Sink",
     "Sinks",
+    "note_reload",
     "sinks_for",
     "to_record",
 ]

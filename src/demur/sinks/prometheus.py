@@ -7,9 +7,10 @@ shows them. Labels are bounded: models beyond the first ``MOST_MODELS`` seen cou
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..errors import MissingExtraError
+from ..policy.schema import Policy
 from ..vocabulary import Attempt, Outcome
 from .background import records_lost
 from .record import clean
@@ -44,6 +45,12 @@ class PrometheusSink:
         metrics.added.observe(record.added_seconds)
         if record.held_seconds is not None:
             metrics.hold_back.observe(record.held_seconds)
+
+
+def note_reload(policy: Policy, outcome: Literal["done", "failed"]) -> None:
+    """Count a new version of a policy file; ``policy`` is the one in use from now on."""
+    if "prometheus" in policy.metrics:
+        _metrics().reloads.labels(outcome).inc()
 
 
 def action_of(outcome: Outcome, number: int) -> str:
@@ -84,6 +91,9 @@ class _Metrics:
         )
         lost = Gauge("demur_audit_lost_records", "Audit records that were dropped or not written.")
         lost.set_function(records_lost)
+        self.reloads: Counter = Counter(
+            "demur_policy_reloads", "New versions of a policy file, used or not.", ("outcome",)
+        )
         self._children: dict[tuple[str, ...], Any] = {}
         self._models: set[str] = set()
 

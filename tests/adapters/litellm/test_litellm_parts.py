@@ -68,7 +68,9 @@ def exchange_for(plan: Plan, *, stream: bool = False) -> Exchange:
 
     surface = surface_for("acompletion")
     assert surface is not None
-    return Exchange(plan, surface, PhraseDetector(), everybody, lambda _: None, stream=stream)
+    exchange = Exchange(plan, surface, PhraseDetector(), lambda _: None)
+    exchange.rights, exchange.stream = everybody, stream
+    return exchange
 
 
 def answer(text: str) -> dict[str, Any]:

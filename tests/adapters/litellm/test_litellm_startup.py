@@ -64,9 +64,9 @@ def test_policy_beside_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     server = SimpleNamespace(user_config_file_path=os.fspath(tmp_path / "etc" / "config.yaml"))
     monkeypatch.setitem(sys.modules, "litellm.proxy.proxy_server", server)
     monkeypatch.chdir(tmp_path)
-    assert DemurGuardrail(demur={"policy": "policy.yaml"})._policy.mode == "shadow"
+    assert DemurGuardrail(demur={"policy": "policy.yaml"})._setups.current.policy.mode == "shadow"
     (tmp_path / "policy.yaml").write_text("version: 1\nmode: enforce\n")
-    assert DemurGuardrail(demur={"policy": "policy.yaml"})._policy.mode == "enforce"
+    assert DemurGuardrail(demur={"policy": "policy.yaml"})._setups.current.policy.mode == "enforce"
 
 
 def test_other_vendors_defaults() -> None:

@@ -19,6 +19,7 @@ from ...flow.decision import overall
 from ...flow.effects import Called, Failed
 from ...flow.plan import Plan
 from ...vocabulary import Completion, Evidence, Outcome, Target, Verdict
+from .rights import nobody
 from .surfaces import Surface, read_completion
 
 KEY: Final = "_demur"
@@ -30,9 +31,11 @@ Sink = Callable[[Outcome], None]
 class Exchange:
     """``outcome`` is the record so far, ``verdict`` that of the attempt last judged.
 
+    ``rights`` says which targets the caller may be served from; at first none.
     ``call_id`` is LiteLLM's id of the request where all its attempts share one (in the proxy).
     ``owed`` is a response the flow wants served that is not the one at hand: the Router is being
-    made to come back for it.
+    made to come back for it. ``replaced`` says that the attempt last judged is not served, as far
+    as is known.
     """
 
     def __init__(
@@ -40,20 +43,18 @@ class Exchange:
         plan: Plan,
         surface: Surface,
         detector: Detector,
-        rights: Rights,
         sink: Sink,
-        *,
-        stream: bool = False,
-        call_id: str | None = None,
     ) -> None:
         self.plan = plan
         self.surface = surface
-        self.stream = stream
-        self.call_id = call_id
+        self.stream = False
+        self.call_id: str | None = None
+        self.rights: Rights = nobody
         self.outcome: Outcome | None = None
         self.refused: RefusedError | None = None
         self.owed: Completion | None = None
-        self._rights = rights
+        self.replaced = False
+        self.detector = detector
         self._sink = sink
         self._noted = _Noted(detector)
         self._steps = Stepwise(completion_flow(plan), self, self._noted)
@@ -70,7 +71,21 @@ class Exchange:
 
     @property
     def verdict(self) -> Verdict | None:
+        if self.stream:
+            return self.outcome.verdict if self.outcome is not None else None
         return overall(self._noted.verdicts)
+
+    @property
+    def seconds(self) -> float:
+        """What judging that attempt took, or a stream's attempts."""
+        if self.stream:
+            return self.outcome.detection_seconds if self.outcome is not None else 0.0
+        return self._noted.seconds
+
+    @property
+    def begun(self) -> bool:
+        """Whether any attempt has answered."""
+        return self._begun
 
     @property
     def settled(self) -> bool:
@@ -88,12 +103,14 @@ class Exchange:
         self._routed = routed
         await self._begin()
         await self._skip_to(group)
-        self._noted.verdicts.clear()
+        self._noted.clear()
+        self.replaced = True
         if self._steps.wanted is not None:
             completion = read_completion(self.surface, native)
             await self._answer(Called(completion, self._lap()))
         served = self._steps.served
-        if served is None or served.completion.native is native:
+        self.replaced = served is None or served.completion.native is not native
+        if served is None or not self.replaced:
             return served is not None
         self.owed = served.completion
         return False
@@ -104,10 +121,11 @@ class Exchange:
         while self._steps.wanted is not None and self._steps.wanted.attempt > 0:
             await self._answer(Failed(_NotReachedError(), self._lap()))
         self.owed = None
+        self.replaced = False
         return self._steps.served.completion if self._steps.served is not None else None
 
     async def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
-        return await self._rights(targets) if self._routed else ()
+        return await self.rights(targets) if self._routed else ()
 
     def emit(self, record: Outcome) -> None:
         self.outcome = record
@@ -150,7 +168,11 @@ class _Noted:
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
+        self.clear()
+
+    def clear(self) -> None:
         self.verdicts: list[Verdict] = []
+        self.seconds = 0.0
 
     @property
     def name(self) -> str:
@@ -161,7 +183,9 @@ class _Noted:
         return self._detector.blocking
 
     def classify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
+        start = perf_counter()
         verdict = self._detector.classify(evidence, final=final)
+        self.seconds += perf_counter() - start
         self.verdicts.append(verdict)
         return verdict
 

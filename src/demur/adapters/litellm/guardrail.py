@@ -11,35 +11,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from functools import partial, wraps
 from typing import Any, Concatenate, TypeVar, final
 
 from litellm.integrations.custom_guardrail import CustomGuardrail
+from litellm.types.guardrails import GuardrailEventHooks
 from typing_extensions import ParamSpec
 
-from ...attachment import attach, outcome_of
+from ...attachment import outcome_of
 from ...detection import Detector
 from ...errors import RefusedError
 from ...flow.plan import Plan
-from ...sinks import sinks_for
-from ...vocabulary import Outcome, Target
+from ...sinks import Sinks
+from ...vocabulary import Outcome
 from . import chain, exchange, routers, sdk
-from .exchange import Exchange, Rights
-from .headers import headers_of, show, show_in_stream, shown_group
+from .exchange import Exchange
+from .headers import headers_of, show_in_stream, shown_group
+from .marks import mark, marks_of, record_of, show_outcome
+from .once import check_loaded_once, stands_aside
 from .requests import choices_of, matchable, opted_out, through_proxy
-from .rights import usable_in_proxy
-from .settings import Source, check_mode, detector_of, policy_of
-from .spend import (
-    add_tags,
-    bucket,
-    keep_out_of_the_log,
-    log_refused,
-    metadata_of,
-    tags_of,
-    tags_of_verdict,
-)
+from .rights import everybody, proxy_router, usable_in_proxy
+from .settings import Source, check_mode, policy_of
+from .setup import setups_of
+from .spend import bucket, keep_out_of_the_log, log_refused, metadata_of, tags_of
 from .stream import Source as Stream
 from .stream import StreamPort, relay
 from .surfaces import Surface, in_own_shape, surface_for
@@ -58,6 +53,8 @@ def fail_open(
 
     @wraps(hook)
     async def guarded(self: DemurGuardrail, /, *args: P.args, **kwargs: P.kwargs) -> T | None:
+        if stands_aside(self):
+            return None
         try:
             return await hook(self, *args, **kwargs)
         except chain.AttemptRefusedError:
@@ -94,11 +91,10 @@ class DemurGuardrail(CustomGuardrail):
     ) -> None:
         # ``others`` are the defaults of other vendors' guardrails, which LiteLLM passes to all.
         check_mode(event_hook)
-        self._policy = policy_of(policy, demur)
-        self._detector = detector_of(self._policy, detector)
-        self._sink = sinks_for(self._policy)
+        check_loaded_once(type(self), guardrail_name, in_config=event_hook is not None)
+        self._chains = routers.Chains(router)
+        self._setups = setups_of(policy_of(policy, demur), detector, self._chains.hand_over)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._chains = routers.hand_over(router, self._policy) if router is not None else {}
         super().__init__(
             guardrail_name=guardrail_name, event_hook=event_hook, default_on=default_on
         )
@@ -110,20 +106,19 @@ class DemurGuardrail(CustomGuardrail):
         self, user_api_key_dict: Any, cache: Any, data: Data, call_type: Any
     ) -> Data:
         """Note the request, and hand the Router the policy's chain as its fallbacks."""
-        surface = surface_for(call_type)
-        plan = self._plan(surface, data, data.get("model"))
-        if surface is None or plan is None:
+        found = self._exchange(surface_for(call_type), data, data.get("model"))
+        if found is None:
             return data
-        router = _proxy_router()
+        router = proxy_router()
         hands_off = router is None or chain.out_of_our_hands(data)
-        rights = _nobody if hands_off else partial(_in_proxy, user_api_key_dict, router)
-        stream = data.get("stream") is True
-        bucket(data)[exchange.KEY] = self._exchange(
-            plan, surface, rights, stream=stream, call_id=data.get("litellm_call_id")
-        )
-        if plan.enforced and not stream and not hands_off:
-            model = plan.requested.model
-            handed = chain.entries(plan, data, routers.own_entries(router, model))
+        if not hands_off:
+            found.rights = partial(usable_in_proxy, user_api_key_dict, router)
+        found.stream = data.get("stream") is True
+        found.call_id = data.get("litellm_call_id")
+        bucket(data)[exchange.KEY] = found
+        if found.plan.enforced and not found.stream and not hands_off:
+            model = found.plan.requested.model
+            handed = chain.entries(found.plan, data, routers.own_entries(router, model))
             data["content_policy_fallbacks"] = [{model: handed}]
             data["max_fallbacks"] = max(len(handed), router.max_fallbacks)
         return data
@@ -146,9 +141,11 @@ class DemurGuardrail(CustomGuardrail):
         self, request_data: Data, response: Any, call_type: Any
     ) -> Any:
         """Judge an attempt. Raises to make the Router fall back, else says what to serve."""
+        if stands_aside(self):
+            return None
         found = exchange.find(request_data)
         if request_data.get("mock_response") == chain.KEPT:
-            return await _serve_kept(found, request_data, response)
+            return await self._serve_kept(found, request_data, response)
         if found is None:
             return await self._serve_plain(request_data, response, surface_for(call_type))
         if not found.stream:
@@ -163,10 +160,10 @@ class DemurGuardrail(CustomGuardrail):
         except RefusedError as error:
             raise chain.AttemptRefusedError(found.plan.requested.model, str(error)) from None
         finally:
-            _tag(found, data)
+            mark(self, found, data)
         if not serve_it:
             raise chain.AttemptRefusedError(found.plan.requested.model)
-        _attach(found, response)
+        show_outcome(found, response)
 
     # -- the proxy, after the call
 
@@ -185,7 +182,7 @@ class DemurGuardrail(CustomGuardrail):
         except RefusedError as error:
             raise chain.AttemptRefusedError(found.plan.requested.model, str(error)) from None
         finally:
-            _tag(found, data)
+            mark(self, found, data)
         return None if kept is None else in_own_shape(found.surface, kept, response)
 
     @fail_open
@@ -207,24 +204,25 @@ class DemurGuardrail(CustomGuardrail):
     ) -> AsyncGenerator[Any, None]:
         """Hold the head of a stream, then release it or switch."""
         found = exchange.find(request_data)
-        if found is None or not found.stream:
+        if found is None or not found.stream or stands_aside(self):
             async for item in response:
                 yield item
             return
-        port = StreamPort(found, response, request_data, _proxy_router())
-        released = partial(self._released, found, port, response)
-        items = relay(found.plan, port, self._detector, released)
+        port = StreamPort(found, response, request_data, proxy_router())
+        released = partial(self._released, found, port, request_data, response)
+        items = relay(found.plan, port, found.detector, released)
         try:
             async for item in items:
                 yield item
         finally:
             await items.aclose()
-            _tag(found, request_data)
+            mark(self, found, request_data)
 
     def _released(
         self,
         found: Exchange,
         port: StreamPort,
+        request: Data,
         response: Any,
         served: Stream,
         first: Any,
@@ -232,8 +230,13 @@ class DemurGuardrail(CustomGuardrail):
     ) -> None:
         if "tag" in found.plan.rule.actions:
             show_in_stream(response, served.native, first, outcome)
+            if served.attempt == 0:
+                mark(self, found, request)
+            else:
+                served.tags.extend(tags_of(outcome))
+                served.records.extend(record_of(self, found.verdict, found.seconds))
         if len(outcome.attempts) > 1:
-            self._behind_the_response(port.log_refused(served, outcome))
+            self._behind_the_response(port.log_refused(served, outcome, partial(marks_of, self)))
 
     def _behind_the_response(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -251,50 +254,59 @@ class DemurGuardrail(CustomGuardrail):
     def _note_routed(self, kwargs: Data, surface: Surface | None) -> None:
         """An SDK Router's first attempt: what the pre-call hook does in the proxy."""
         group = chain.group_of(metadata_of(kwargs))
-        if not self._chains or group is None or not _is_ours(kwargs, surface):
+        if not self._chains.known or group is None or not self._is_ours(kwargs, surface):
             return
-        plan = self._plan(surface, kwargs, group)
-        if surface is not None and plan is not None:
-            handed = self._chains.get(group) == plan.chain
-            found = self._exchange(plan, surface, _everybody if handed else _nobody)
+        found = self._exchange(surface, kwargs, group)
+        if found is not None:
+            if self._chains.known.get(group) == found.plan.chain:
+                found.rights = everybody
             bucket(kwargs)[exchange.KEY] = found
 
     @fail_open
     async def _serve_plain(self, data: Data, response: Any, surface: Surface | None) -> Any:
         """An ``acompletion`` without a Router: demur makes the fallback calls itself."""
-        if not _is_ours(data, surface) or outcome_of(response) is not None:
+        if not self._is_ours(data, surface) or outcome_of(response) is not None:
             return None
         group = chain.group_of(metadata_of(data))
-        plan = self._plan(surface, data, group or data.get("model"))
-        if surface is None or plan is None:
+        found = self._exchange(surface, data, group or data.get("model"))
+        if found is None:
             return None
-        rights = _everybody if group is None else _nobody
-        found = self._exchange(plan, surface, rights)
+        if group is None:
+            found.rights = everybody
         try:
-            served = await sdk.serve(sdk.SdkPort(found, response, data), self._detector)
+            served = await sdk.serve(sdk.SdkPort(found, response, data), found.detector)
         except RefusedError as error:
-            raise chain.AttemptRefusedError(plan.requested.model, str(error)) from error
+            raise chain.AttemptRefusedError(found.plan.requested.model, str(error)) from error
         finally:
-            _tag(found, data)
+            mark(self, found, data)
         native = served.completion.native
-        _attach(found, native)
+        show_outcome(found, native)
         if native is response:
             return None
-        verdict = served.outcome.attempts[0].verdict
-        tags = list(tags_of_verdict(verdict)) if verdict is not None else []
         logging_obj = data.get("litellm_logging_obj")
         keep_out_of_the_log(logging_obj)
-        self._behind_the_response(log_refused(logging_obj, response, tags))
+        first = served.outcome.attempts[0]
+        self._behind_the_response(log_refused(logging_obj, response, marks_of(self, first)))
         return native
+
+    def _is_ours(self, data: Data, surface: Surface | None) -> bool:
+        """Whether a deployment hook is called for an SDK user's own chat completion."""
+        if surface is None or surface.api != "chat" or sdk.calling.get() or data.get("stream"):
+            return False
+        if through_proxy(data) or exchange.KEY in metadata_of(data):
+            return False
+        return self.should_run_guardrail(data, GuardrailEventHooks.post_call) is True
 
     # -- shared
 
-    def _plan(self, surface: Surface | None, data: Data, model: Any) -> Plan | None:
+    def _exchange(self, surface: Surface | None, data: Data, model: Any) -> Exchange | None:
+        """What begins with a request; ``None`` where there is nothing to do for it."""
         # Several models at once, separated by commas, race each other: nothing to fall back on.
         if surface is None or not isinstance(model, str) or "," in model or opted_out(data):
             return None
-        return Plan.of(
-            self._policy,
+        setup = self._setups.current
+        plan = Plan.of(
+            setup.policy,
             api=surface.api,
             model=model,
             stream=data.get("stream") is True,
@@ -302,84 +314,28 @@ class DemurGuardrail(CustomGuardrail):
             choices=choices_of(data),
             id=data.get("litellm_call_id"),
         )
+        if plan is None:
+            return None
+        return Exchange(plan, surface, setup.detector, partial(_write, plan, setup.sinks))
 
-    def _exchange(
-        self,
-        plan: Plan,
-        surface: Surface,
-        rights: Rights,
-        *,
-        stream: bool = False,
-        call_id: str | None = None,
-    ) -> Exchange:
-        return Exchange(
-            plan,
-            surface,
-            self._detector,
-            rights,
-            partial(self._record, plan),
-            stream=stream,
-            call_id=call_id,
-        )
-
-    def _record(self, plan: Plan, outcome: Outcome) -> None:
-        if outcome.finished and "log" in plan.rule.actions:
-            self._sink(outcome)
+    async def _serve_kept(self, found: Exchange | None, data: Data, response: Any) -> Any:
+        """The end of the chain: its mocked answer must never be what the caller gets."""
+        model = str(data.get("model"))
+        if found is None:
+            raise chain.AttemptRefusedError(model, "nothing was kept")
+        try:
+            kept = await found.give_up()
+        except RefusedError as error:
+            raise chain.AttemptRefusedError(model, str(error)) from None
+        finally:
+            mark(self, found, data)
+        if kept is None:
+            raise chain.AttemptRefusedError(model, "nothing was kept")
+        native = in_own_shape(found.surface, kept, response)
+        show_outcome(found, native)
+        return native
 
 
-def _is_ours(data: Data, surface: Surface | None) -> bool:
-    """Whether a deployment hook is called for an SDK user's own chat completion."""
-    if surface is None or surface.api != "chat" or sdk.calling.get() or data.get("stream"):
-        return False
-    return not through_proxy(data) and exchange.KEY not in metadata_of(data)
-
-
-async def _serve_kept(found: Exchange | None, data: Data, response: Any) -> Any:
-    """The end of the chain: its mocked answer must never be what the caller gets."""
-    model = str(data.get("model"))
-    if found is None:
-        raise chain.AttemptRefusedError(model, "nothing was kept")
-    try:
-        kept = await found.give_up()
-    except RefusedError as error:
-        raise chain.AttemptRefusedError(model, str(error)) from None
-    finally:
-        _tag(found, data)
-    if kept is None:
-        raise chain.AttemptRefusedError(model, "nothing was kept")
-    native = in_own_shape(found.surface, kept, response)
-    _attach(found, native)
-    return native
-
-
-def _attach(found: Exchange, response: Any) -> None:
-    """Let SDK users ask the response for its outcome, and see the headers a proxy would send."""
-    if found.outcome is not None and "tag" in found.plan.rule.actions:
-        attach(response, lambda: found.outcome)
-        show(response, found.outcome)
-
-
-def _tag(found: Exchange, data: Data) -> None:
-    """Tag this attempt's row in the gateway's log."""
-    if "tag" not in found.plan.rule.actions:
-        return
-    if found.outcome is not None:
-        add_tags(data, tags_of(found.outcome))
-    elif found.verdict is not None:
-        add_tags(data, tags_of_verdict(found.verdict))
-
-
-def _proxy_router() -> Any:
-    return getattr(sys.modules.get("litellm.proxy.proxy_server"), "llm_router", None)
-
-
-async def _in_proxy(caller: Any, router: Any, targets: Sequence[Target]) -> tuple[Target, ...]:
-    return await usable_in_proxy(targets, caller, router)
-
-
-async def _everybody(targets: Sequence[Target]) -> tuple[Target, ...]:
-    return tuple(targets)
-
-
-async def _nobody(targets: Sequence[Target]) -> tuple[Target, ...]:
-    return ()
+def _write(plan: Plan, sinks: Sinks, outcome: Outcome) -> None:
+    if outcome.finished and "log" in plan.rule.actions:
+        sinks(outcome)

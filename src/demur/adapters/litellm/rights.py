@@ -6,14 +6,20 @@ response, and for the streams it opens itself nobody else asks.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from ...vocabulary import Target
 
 
+def proxy_router() -> Any:
+    """The proxy's Router; ``None`` outside a proxy, or where it has none."""
+    return getattr(sys.modules.get("litellm.proxy.proxy_server"), "llm_router", None)
+
+
 async def usable_in_proxy(
-    targets: Sequence[Target], caller: Any, router: Any
+    caller: Any, router: Any, targets: Sequence[Target]
 ) -> tuple[Target, ...]:
     """Those of ``targets`` the caller behind ``caller`` (a ``UserAPIKeyAuth``) may be served from.
 
@@ -21,6 +27,16 @@ async def usable_in_proxy(
     """
     own = [target for target in targets if target.base_url is None and target.api_key_env is None]
     return tuple([target for target in own if await _may_use(target.model, caller, router)])
+
+
+async def everybody(targets: Sequence[Target]) -> tuple[Target, ...]:
+    """In the SDK the caller holds the keys."""
+    return tuple(targets)
+
+
+async def nobody(targets: Sequence[Target]) -> tuple[Target, ...]:
+    """For requests nobody can fall back for."""
+    return ()
 
 
 async def _may_use(model: str, caller: Any, router: Any) -> bool:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...flow.plan import Plan
-from ...policy import Policy
 from ...vocabulary import Target
 from .chain import entries
+from .setup import Setup
 
 
 def own_entries(router: Any, group: str) -> list[Any]:
@@ -25,25 +25,33 @@ def own_entries(router: Any, group: str) -> list[Any]:
     ]
 
 
-def hand_over(router: Any, policy: Policy) -> dict[str, tuple[Target, ...]]:
-    """Set the policy's chains as the fallbacks of an SDK Router; which group has which chain.
+class Chains:
+    """The policy's chains as the fallbacks of an SDK Router, if there is one.
 
-    Hooks see an SDK request only when its fallbacks have been read, so rules that match on
-    metadata cannot be told apart here: their requests are judged, and not retried.
+    ``known`` says which group has which chain. Hooks see an SDK request only when its fallbacks
+    have been read, so rules that match on metadata cannot be told apart here: their requests are
+    judged, and not retried.
     """
-    chains: dict[str, tuple[Target, ...]] = {}
-    handed: list[Any] = []
-    for group in _groups(router):
-        plan = Plan.of(policy, api="chat", model=group, stream=False, metadata={})
-        own = own_entries(router, group)
-        if plan is not None and plan.enforced and plan.chain:
-            chains[group] = plan.chain
-            handed.append({group: entries(plan, {}, own)})
-        elif own:
-            handed.append({group: own})
-    if chains:
-        _configure(router, handed)
-    return chains
+
+    def __init__(self, router: Any) -> None:
+        self._router = router
+        self._own = {} if router is None else {g: own_entries(router, g) for g in _groups(router)}
+        self.known: dict[str, tuple[Target, ...]] = {}
+
+    def hand_over(self, setup: Setup) -> None:
+        """Set the Router's fallbacks to what the policy says, and the operator said at first."""
+        known: dict[str, tuple[Target, ...]] = {}
+        handed: list[Any] = []
+        for group, own in self._own.items():
+            plan = Plan.of(setup.policy, api="chat", model=group, stream=False, metadata={})
+            if plan is not None and plan.enforced and plan.chain:
+                known[group] = plan.chain
+                handed.append({group: entries(plan, {}, own)})
+            elif own:
+                handed.append({group: own})
+        if known or self.known:
+            _configure(self._router, handed)
+        self.known = known
 
 
 def _configured(router: Any) -> list[Any]:

@@ -8,9 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...detection import Detector
-from ...detection.building import build_detector
-from ...detection.guarded import Guarded
 from ...errors import PolicyError
 from ...policy import Policy, load_policy
 
@@ -19,8 +16,10 @@ Source = str | os.PathLike[str] | Mapping[str, Any] | Policy
 _KEYS = ("policy",)
 
 
-def policy_of(policy: Source | None, settings: Mapping[str, Any] | None) -> Policy:
+def policy_of(policy: Source | None, settings: Mapping[str, Any] | None) -> Policy | Path:
     """The policy given in code, or under the ``demur:`` key of a proxy's config; else the default.
+
+    A ``Path`` is that of a file, found but not read.
 
     Raises ``PolicyError``, which stops the proxy from starting: for a ``ValueError`` it would start
     without the guardrail.
@@ -32,7 +31,7 @@ def policy_of(policy: Source | None, settings: Mapping[str, Any] | None) -> Poli
     if policy is None:
         return Policy()
     if isinstance(policy, str | os.PathLike):
-        policy = _found(Path(policy))
+        return _found(Path(policy))
     return load_policy(policy)
 
 
@@ -72,10 +71,3 @@ def check_mode(mode: object) -> None:
     modes = mode if isinstance(mode, list | tuple) else [mode]
     if not {"pre_call", "post_call"} <= {str(getattr(m, "value", m)) for m in modes}:
         raise PolicyError("demur in a proxy needs mode: [pre_call, post_call]")
-
-
-def detector_of(policy: Policy, own: Detector | None) -> Detector:
-    """The policy's detector, or the caller's own, held to the policy's deadline."""
-    if own is None:
-        return build_detector(policy.detector)
-    return Guarded(own, policy.detector.seconds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import anyio.to_thread
@@ -44,7 +44,7 @@ def add_tags(data: dict[str, Any], tags: Iterable[str]) -> None:
     """
     found = list(tags)
     if found:
-        for metadata in (bucket(data), *_logged(data.get("litellm_logging_obj"))):
+        for metadata in (bucket(data), *logged(data.get("litellm_logging_obj"))):
             _merge_tags(metadata, found)
 
 
@@ -54,7 +54,7 @@ def _merge_tags(metadata: dict[str, Any], tags: Iterable[str]) -> None:
     metadata["tags"] = list(dict.fromkeys([*kept, *tags]))
 
 
-def _logged(logging_obj: Any) -> Iterator[dict[str, Any]]:
+def logged(logging_obj: Any) -> Iterator[dict[str, Any]]:
     """The metadata LiteLLM's logging object holds for this attempt."""
     details = getattr(logging_obj, "model_call_details", None)
     params = details.get("litellm_params") if isinstance(details, Mapping) else None
@@ -79,9 +79,11 @@ def tags_of_verdict(verdict: Verdict) -> Iterator[str]:
 
 
 async def log_refused(
-    logging_obj: Any, response: litellm.ModelResponse, tags: Sequence[str]
+    logging_obj: Any, response: litellm.ModelResponse, marks: Mapping[str, list[Any]]
 ) -> None:
     """Log a refused attempt that LiteLLM will not: as a failed one that was paid for.
+
+    ``marks`` are entries for the row's metadata; tags are added to those there are.
 
     Like every end of a request it gives back the caller's slot of ``max_parallel_requests``. The
     logging object is copied, so that nothing else is logged twice.
@@ -92,8 +94,9 @@ async def log_refused(
     attempt.model_call_details["litellm_params"] = params
     params["metadata"] = dict(params.get("metadata") or {})
     params["litellm_metadata"] = dict(params.get("litellm_metadata") or {})
-    for metadata in _logged(attempt):
-        _merge_tags(metadata, tags)
+    for metadata in logged(attempt):
+        _merge_tags(metadata, marks["tags"])
+        metadata.update({k: v for k, v in marks.items() if k != "tags"})
     model = str(attempt.model_call_details.get("model") or "")
     attempt.record_assembled_response_for_failure(response)
     await attempt.async_failure_handler(AttemptRefusedError(model), "")

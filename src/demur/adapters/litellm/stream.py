@@ -16,16 +16,15 @@ from ...drivers.awaiting import AwaitingStream
 from ...errors import RefusedError
 from ...flow.plan import Plan
 from ...flow.stream import stream_flow
-from ...vocabulary import Chunk, Completion, Outcome, Target
+from ...vocabulary import Attempt, Chunk, Completion, Outcome, Target
 from .chain import AttemptRefusedError
 from .exchange import KEY, Exchange
+from .marks import RECORDS
 from .spend import (
     bucket_name,
     counted,
     log_refused,
     metadata_of,
-    tags_of,
-    tags_of_verdict,
 )
 from .surfaces import ItemReader, Surface
 
@@ -41,8 +40,8 @@ _OF_THE_FIRST_CALL = frozenset(
 class Source:
     """One opened stream.
 
-    ``unreleased`` are the items read from it that nobody has got yet. ``tags`` is the very list
-    LiteLLM will read when it logs the stream's end.
+    ``unreleased`` are the items read from it that nobody has got yet. ``tags`` and ``records`` are
+    the very lists LiteLLM will read when it logs the end of a fallback's stream.
     """
 
     native: Any
@@ -50,7 +49,8 @@ class Source:
     logging_obj: Any
     items: AsyncIterator[Any]
     reader: ItemReader
-    tags: list[str]
+    tags: list[str] = field(default_factory=list)
+    records: list[Any] = field(default_factory=list)
     unreleased: list[Any] = field(default_factory=list)
     ended: bool = False
 
@@ -87,12 +87,14 @@ class StreamPort:
 
     async def open(self, target: Target, attempt: int, timeout: float | None) -> Source:
         if attempt == 0:
-            return self._source(self._first, 0, self._request.get("litellm_logging_obj"), [])
+            return self._source(self._first, 0, self._request.get("litellm_logging_obj"))
         request = fallback_request(self._request, target)
         call = getattr(self._router, self._exchange.surface.router_call)
         native = await asyncio.wait_for(call(**request), timeout)
-        tags = request[bucket_name(request)]["tags"]
-        return self._source(native, attempt, getattr(native, "logging_obj", None), tags)
+        source = self._source(native, attempt, getattr(native, "logging_obj", None))
+        metadata = request[bucket_name(request)]
+        source.tags, source.records = metadata["tags"], metadata[RECORDS]
+        return source
 
     async def read(self, stream: Source) -> Chunk | None:
         try:
@@ -113,20 +115,23 @@ class StreamPort:
     def emit(self, record: Outcome) -> None:
         self._exchange.emit(record)
 
-    async def log_refused(self, served: Source, outcome: Outcome) -> None:
+    async def log_refused(
+        self, served: Source, outcome: Outcome, marks_of: Callable[[Attempt], Any]
+    ) -> None:
         """Log the streams that were dropped for ``served``. One that had ended logs itself."""
         for source in self._opened:
-            verdict = outcome.attempts[source.attempt].verdict
-            if source is served or source.ended or source.logging_obj is None or verdict is None:
+            attempt = outcome.attempts[source.attempt]
+            if source is served or source.ended or source.logging_obj is None:
                 continue
-            model = outcome.attempts[source.attempt].model
+            if attempt.verdict is None:
+                continue
             text = source.held_text(self._exchange.surface)
-            response = await counted(self._request, model, text)
-            await log_refused(source.logging_obj, response, list(tags_of_verdict(verdict)))
+            response = await counted(self._request, attempt.model, text)
+            await log_refused(source.logging_obj, response, marks_of(attempt))
 
-    def _source(self, native: Any, attempt: int, logging_obj: Any, tags: list[str]) -> Source:
+    def _source(self, native: Any, attempt: int, logging_obj: Any) -> Source:
         reader = ItemReader(self._exchange.surface)
-        source = Source(native, attempt, logging_obj, native.__aiter__(), reader, tags)
+        source = Source(native, attempt, logging_obj, native.__aiter__(), reader)
         self._opened.append(source)
         return source
 
@@ -147,6 +152,7 @@ def fallback_request(request: Mapping[str, Any], target: Target) -> dict[str, An
     fresh[bucket_name(request)] = {
         **without_budget_reservation(metadata),
         "tags": list(metadata.get("tags") or ()),
+        RECORDS: [],
     }
     return {**fresh, **target.patch, "model": target.model}
 
@@ -170,7 +176,6 @@ async def relay(
                 chunks = await stream.advance()
                 if chunks and not begun and stream.outcome is not None:
                     begun = True
-                    stream.served.tags.extend(tags_of(stream.outcome))
                     released(stream.served, chunks[0].native, stream.outcome)
             except RefusedError as error:
                 raise AttemptRefusedError(plan.requested.model, str(error)) from None

@@ -1,0 +1,141 @@
+"""A policy made ready to use, and made ready anew when its file changes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ...detection import Detector
+from ...detection.building import build_detector
+from ...detection.guarded import Guarded
+from ...policy import Policy, load_policy
+from ...sinks import Sinks, note_reload, sinks_for
+
+LOOK_SECONDS: Final = 1.0
+"""How often a policy file is looked at."""
+
+_log = logging.getLogger("demur")
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A policy with the detector and the sinks it describes."""
+
+    policy: Policy
+    detector: Detector
+    sinks: Sinks
+
+    @classmethod
+    def of(cls, policy: Policy, own: Detector | None, before: Setup | None = None) -> Setup:
+        """``own`` replaces the policy's detector, held to the policy's deadline.
+
+        What the policy ``before`` described alike is kept: models stay loaded, files open. Raises
+        a ``DemurError`` where the policy asks for what there is not.
+        """
+        known = before.policy if before is not None else None
+        return cls(
+            policy,
+            before.detector
+            if before is not None and known is not None and known.detector == policy.detector
+            else _detector(policy, own),
+            before.sinks
+            if before is not None
+            and known is not None
+            and (known.audit, known.metrics) == (policy.audit, policy.metrics)
+            else sinks_for(policy),
+        )
+
+
+def _detector(policy: Policy, own: Detector | None) -> Detector:
+    return build_detector(policy.detector) if own is None else Guarded(own, policy.detector.seconds)
+
+
+class PolicyFile:
+    """The setup a policy file describes, as of its last version that could be used.
+
+    A thread looks at the file every ``LOOK_SECONDS``, from the first time ``current`` is asked
+    for in a process, as long as this object is in use. A version that cannot be used changes
+    nothing: it is logged, and counted where the policy has metrics. ``changed`` is called, on that
+    thread, with each new setup before it is used.
+    """
+
+    def __init__(self, path: Path, own: Detector | None, changed: Callable[[Setup], None]) -> None:
+        self._path = path.absolute()
+        self._own = own
+        self._changed = changed
+        self._stamp = _stamp(self._path)
+        self._setup = Setup.of(load_policy(path), own)
+        self._watched_by: int | None = None
+
+    @property
+    def current(self) -> Setup:
+        if self._watched_by != os.getpid():
+            self._watched_by = os.getpid()
+            watch = threading.Thread(
+                target=_watch, args=(weakref.ref(self),), name="demur-policy", daemon=True
+            )
+            watch.start()
+        return self._setup
+
+    def look(self) -> None:
+        """Take over a new version of the file, if there is one and it can be used."""
+        stamp = _stamp(self._path)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        before = self._setup
+        try:
+            setup = Setup.of(load_policy(self._path), self._own, before)
+            self._changed(setup)
+        except Exception as error:  # noqa: BLE001 - the policy before goes on, whatever it was
+            _log.error("the new policy is not used, the one before is kept: %s", error)
+            note_reload(before.policy, "failed")
+            return
+        self._setup = setup
+        _log.info("policy %s: version %s is in use", self._path, setup.policy.fingerprint)
+        note_reload(setup.policy, "done")
+
+
+class Fixed:
+    """The setup of a policy that was given in code, and cannot change."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.current = setup
+
+
+def setups_of(
+    source: Policy | Path, own: Detector | None, changed: Callable[[Setup], None]
+) -> Fixed | PolicyFile:
+    """The setup of ``source``, whose file is watched if it has one.
+
+    ``changed`` is told of the first one too.
+    """
+    found: Fixed | PolicyFile
+    if isinstance(source, Path):
+        found = PolicyFile(source, own, changed)
+    else:
+        found = Fixed(Setup.of(source, own))
+    changed(found.current)
+    return found
+
+
+def _watch(watched: weakref.ref[PolicyFile]) -> None:
+    while (file := watched()) is not None:
+        file.look()
+        del file
+        time.sleep(LOOK_SECONDS)
+
+
+def _stamp(path: Path) -> Any:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
