@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from ..errors import DetectorError
+from .windows import WINDOW_CHARS
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -140,10 +141,10 @@ class _Line:
                 return future
             entry = self.entries.get(key)
             if entry is None:
-                self._admit(len(text))
+                self._admit(_weight(text))
                 entry = self.entries[key] = _Entry(key, text)
                 self._order.append(entry)
-                self._chars += len(text)
+                self._chars += _weight(text)
                 self._arrived.notify()
             entry.waiting.append(future)
         return future
@@ -172,7 +173,7 @@ class _Line:
 
     def _leave(self, entry: _Entry) -> None:
         del self.entries[entry.key]
-        self._chars -= len(entry.text)
+        self._chars -= _weight(entry.text)
 
     def take(self) -> list[_Entry] | None:
         """What is scored next; waits for it. ``None`` once closed."""
@@ -229,6 +230,11 @@ class _Line:
         self.fail(left, DetectorError(f"{self.name}: closed"))
 
 
+def _weight(text: str) -> int:
+    """Characters that cost time: of a very long text its ends are read, or it is late anyway."""
+    return min(len(text), 2 * WINDOW_CHARS)
+
+
 def _work(line: _Line) -> None:
     while (taken := line.take()) is not None:
         if taken:
@@ -246,7 +252,7 @@ def _score(line: _Line, taken: list[_Entry]) -> None:
         line.fail(left.values(), error)
     else:
         line.fail(left.values(), DetectorError(f"{line.name}: left texts without a score"))
-        line.learn(sum(len(entry.text) for entry in taken), time.perf_counter() - start)
+        line.learn(sum(_weight(entry.text) for entry in taken), time.perf_counter() - start)
 
 
 def chained(future: Future[T], then: Callable[[T], U]) -> Future[U]:

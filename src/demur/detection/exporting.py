@@ -75,9 +75,9 @@ def export(
     with tempfile.TemporaryDirectory() as scratch:
         draft = Path(scratch)
         with _quiet():
-            _write(torch_model, model, revision, draft)
+            write(torch_model, model, revision, draft)
             if int8:
-                _quantise(draft)
+                quantise(draft)
         found = _compared(torch_model, draft, list(texts or SAMPLES), int8=int8)
         for agreement in found:
             if agreement.share < least:
@@ -91,7 +91,8 @@ def export(
     return found
 
 
-def _write(model: TorchModel, name: str, revision: str | None, folder: Path) -> None:
+def write(model: TorchModel, name: str, revision: str | None, folder: Path) -> None:
+    """The float32 file, the labels, the tokenizer and the manifest."""
     import torch
 
     class Logits(torch.nn.Module):
@@ -138,7 +139,7 @@ def _write(model: TorchModel, name: str, revision: str | None, folder: Path) -> 
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def _quantise(folder: Path) -> None:
+def quantise(folder: Path) -> None:
     """Weights of matrix products as int8, a scale a column; activations as they come."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 

@@ -1,0 +1,127 @@
+"""Exported models: the same labels as torch, without torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from demur.cli import main
+from demur.detection.transformer import TransformerDetector
+from demur.errors import ModelError
+from demur.policy.schema import TransformerSettings
+from demur.vocabulary import Evidence
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+_SENTENCES = json.loads(Path(__file__).with_name("sentences.json").read_text())
+REFUSALS, ANSWERS = _SENTENCES["refusals"], _SENTENCES["answers"]
+
+
+@pytest.fixture(scope="session")
+def exported(classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``demur export --int8`` writes of the classifier."""
+    folder = tmp_path_factory.mktemp("exported") / "onnx"
+    done = CliRunner().invoke(main, ["export", str(classifier), "--to", str(folder), "--int8"])
+    assert done.exit_code == 0, done.output
+    assert done.output.count("labels agree with torch on 10 of 10 texts") == 2
+    return folder
+
+
+def load(folder: Path, **settings: object) -> TransformerDetector:
+    values = {"model": str(folder), "backend": "onnx", **settings}
+    return TransformerDetector(TransformerSettings.model_validate(values))
+
+
+@pytest.mark.parametrize(("precision", "within"), [("float32", 1e-4), ("int8", 0.1)])
+@pytest.mark.parametrize("windows", ["ends", "all"])
+def test_scores_are_torchs(
+    classifier: Path, exported: Path, precision: str, within: float, windows: str
+) -> None:
+    """Alone and batched, short and longer than a window, scores are those of torch."""
+    settings = TransformerSettings(model=str(classifier), device="cpu", windows=windows)
+    torch = TransformerDetector(settings)
+    onnx = load(exported, precision=precision, windows=windows)
+    long = [" ".join(ANSWERS * 60), " ".join(ANSWERS * 40 + REFUSALS * 8 + ANSWERS * 40)]
+    texts = [*REFUSALS, *ANSWERS, *long]
+    expected, found = dict(torch.model.scores(texts)), dict(onnx.model.scores(texts))
+    assert found == pytest.approx(expected, abs=within)
+    for text in (REFUSALS[1], ANSWERS[1]):
+        assert onnx.score(text) == pytest.approx(torch.score(text), abs=within)
+
+
+def test_all_windows_find_what_both_ends_miss(exported: Path) -> None:
+    """A refusal in the middle of a long text counts where all windows are read."""
+    text = " ".join(ANSWERS * 60 + REFUSALS * 10 + ANSWERS * 60)
+    assert load(exported).classify(Evidence(text)).label == "normal"
+    assert load(exported, windows="all").classify(Evidence(text)).label == "refusal"
+
+
+def test_int8_is_taken_where_it_is_there(exported: Path, tmp_path: Path) -> None:
+    """With precision auto int8 comes first; a precision that was not exported is named."""
+    assert load(exported).model.file.name == "model_int8.onnx"  # type: ignore[attr-defined]
+    shutil.copytree(exported, tmp_path / "plain")
+    (tmp_path / "plain" / "model_int8.onnx").unlink()
+    assert load(tmp_path / "plain").model.file.name == "model.onnx"  # type: ignore[attr-defined]
+    with pytest.raises(ModelError, match=r"holds no model_int8\.onnx.*--int8"):
+        load(tmp_path / "plain", precision="int8")
+
+
+def test_needs_neither_torch_nor_transformers(exported: Path) -> None:
+    """An exported folder is judged in an interpreter that cannot import torch."""
+    program = (
+        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
+        "from demur.detection.building import build_detector\n"
+        "from demur.policy.schema import DetectorSettings\n"
+        "from demur.vocabulary import Evidence\n"
+        "settings = {'stages': ['transformer'], 'transformer': "
+        "{'model': sys.argv[1], 'backend': 'onnx', 'threads': 1}}\n"
+        "detector = build_detector(DetectorSettings.model_validate(settings))\n"
+        "print(detector.classify(Evidence(sys.argv[2])).label)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(exported), REFUSALS[0]],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "refusal\n"
+
+
+@pytest.mark.parametrize("name", ["model_int8.onnx", "tokenizer.json", "config.json", "demur.json"])
+def test_damaged_folders(exported: Path, tmp_path: Path, name: str) -> None:
+    """A file that is damaged or gone is named, with the remedy."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(exported, folder)
+    (folder / name).write_text("{}")
+    with pytest.raises(ModelError, match=r"export the model again|no usable id2label"):
+        load(folder, precision="int8")
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=r"cannot be read|cannot be used|holds no"):
+        load(folder, precision="int8")
+
+
+def test_a_model_that_fails_its_self_test_is_not_exported(
+    relabelled: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    """Nothing is written of a model whose labels are the wrong way round."""
+    folder = relabelled("REJECTION", "NORMAL")
+    done = CliRunner().invoke(main, ["export", str(folder), "--to", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert "self-test" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_texts_to_compare_on(classifier: Path, tmp_path: Path) -> None:
+    """A file that is not there is a clear error, before anything is loaded."""
+    command = ["export", str(classifier), "--to", str(tmp_path), "--texts", "gone.jsonl"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 2
+    assert "no such file" in done.output
