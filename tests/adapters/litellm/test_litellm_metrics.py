@@ -1,13 +1,16 @@
-"""What an operator of the proxy sees: demur's numbers on its metrics page, every record kept."""
+"""What an operator of the proxy sees: demur's numbers, events on its spans, every record kept."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -31,14 +34,16 @@ POLICY = {
         {"name": "rest"},
     ],
     "audit": {"path": "audit.jsonl"},
-    "metrics": ["prometheus"],
+    "metrics": ["prometheus", "opentelemetry"],
 }
+EVENT = "gen_ai.evaluation.result"
+MODEL, LABEL = "gen_ai.request.model", "gen_ai.evaluation.score.label"
 GROUPS = {"primary": "m-refusing", "second": "m-second"}
 
 
 @pytest.fixture
 def proxy(upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A proxy that has LiteLLM's own Prometheus callback, too."""
+    """A proxy that has LiteLLM's own Prometheus and OpenTelemetry callbacks, too."""
     reason = missing()
     if reason is not None:
         pytest.skip(reason)
@@ -46,10 +51,12 @@ def proxy(upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     def with_metrics(*args: Any, **more: Any) -> dict[str, Any]:
         config = plain(*args, **more)
-        config["litellm_settings"]["callbacks"].append("prometheus")
+        config["litellm_settings"]["callbacks"] += ["prometheus", "otel"]
         return config
 
     monkeypatch.setattr(proxy_stage, "_config", with_metrics)
+    monkeypatch.setenv("OTEL_EXPORTER", "console")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
     settings: Any = {"base_url": upstream.base_url, "models": GROUPS, "policy": POLICY}
     with Proxy(tmp_path, **settings) as running:
         yield running.wait_until_up()
@@ -75,7 +82,7 @@ def ask(client: Any, model: str) -> str:
 
 
 def test_metrics_and_audit_of_a_proxy(proxy: Proxy, tmp_path: Path) -> None:
-    """The metrics endpoint tells of demur; stopping the proxy loses no audit record."""
+    """Metrics page and spans tell of demur; stopping the proxy loses no audit record."""
     openai = pytest.importorskip("openai")
     with openai.OpenAI(base_url=f"{proxy.url}/v1", api_key=MASTER_KEY, max_retries=0) as client:
         for _ in range(3):
@@ -95,6 +102,7 @@ def test_metrics_and_audit_of_a_proxy(proxy: Proxy, tmp_path: Path) -> None:
         assert found["demur_detection_seconds_count", frozenset()] == 4
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda _: ask(client, "primary"), range(40)))
+        check_spans(spans_of(proxy, at_least=44))
     os.killpg(proxy._process.pid, signal.SIGTERM)
     proxy.wait_until_exit(30)
     rows = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
@@ -104,7 +112,46 @@ def test_metrics_and_audit_of_a_proxy(proxy: Proxy, tmp_path: Path) -> None:
     assert all(abs(time.time() - _seconds(row["time"])) < 300 for row in rows)
 
 
-def _seconds(text: str) -> float:
-    from datetime import datetime
+def evaluated(spans: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that hold evaluation events."""
+    return [span for span in spans if any(e["name"] == EVENT for e in span["events"])]
 
+
+def spans_of(proxy: Proxy, at_least: int) -> list[dict[str, Any]]:
+    """The spans that the proxy prints, once so many requests are among them."""
+    end = time.monotonic() + 20
+    while True:
+        log, decoder = proxy.log(20_000_000), json.JSONDecoder()
+        spans = []
+        for place in re.finditer(r"^\{$", log, re.MULTILINE):
+            with suppress(json.JSONDecodeError):  # a line of the log in its middle
+                spans.append(decoder.raw_decode(log, place.start())[0])
+        requests = [s for s in spans if s["parent_id"] is None]
+        enough = len(evaluated(spans)) >= at_least and len(requests) >= at_least
+        if enough or time.monotonic() > end:
+            return spans
+        time.sleep(0.2)
+
+
+def check_spans(every: list[dict[str, Any]]) -> None:
+    """A request's verdicts are events under the span of that very request."""
+    spans = evaluated(every)
+    assert spans
+    requests = {s["context"]["span_id"] for s in every if s["name"] == "POST /v1/chat/completions"}
+    assert {span["parent_id"] for span in spans} <= requests
+    assert len({span["context"]["trace_id"] for span in spans}) == len(spans)
+    told = [
+        tuple(
+            tuple(e["attributes"][name] for name in (MODEL, LABEL))
+            for e in span["events"]
+            if e["name"] == EVENT
+        )
+        for span in spans
+    ]
+    replaced = (("primary", "refusal"), ("second", "normal"))
+    assert set(told) <= {replaced, (("second", "normal"),)}
+    assert told.count(replaced) > 20
+
+
+def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
