@@ -1,0 +1,83 @@
+"""What a wrapped client leaves behind: an audit record and events on the request's span."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai_stage import ANSWER, REFUSAL, Caller, retrying
+
+import demur
+from demur.testing import Reply, Upstream
+
+SCRIPT = {"primary": Reply(REFUSAL), "second": Reply(ANSWER)}
+
+
+def recorded(tmp_path: Path, at_least: int = 1) -> list[dict[str, Any]]:
+    """The audit log, once its thread has written that much."""
+    import time
+
+    path, end = tmp_path / "audit.jsonl", time.monotonic() + 5
+    while time.monotonic() < end:
+        rows = path.read_text().splitlines() if path.exists() else []
+        if len(rows) >= at_least:
+            break
+        time.sleep(0.01)
+    return [json.loads(row) for row in rows]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_audit_with_content(caller: Caller, tmp_path: Path, stream: bool) -> None:
+    """Streamed or not, every attempt's text is in the record, and only there."""
+    policy = {**retrying(), "audit": {"path": str(tmp_path / "audit.jsonl"), "content": "full"}}
+    with Upstream(SCRIPT) as upstream:
+        response = caller.create(caller.wrap(upstream, policy=policy), stream=stream)
+        if stream:
+            assert caller.text(response) == ANSWER
+        (record,) = recorded(tmp_path)
+    refused, answered = record["attempts"]
+    assert answered["content"][0]["text"] == ANSWER
+    # Of a refused stream only what was held has been read.
+    text = refused["content"][0]["text"]
+    assert REFUSAL.startswith(text) if stream else text == REFUSAL
+    assert len(text) >= len("I'm sorry")
+    assert (record["ending"], record["stream"], record["content"]) == ("fell_back", stream, "full")
+    outcome = demur.outcome_of(response)
+    assert outcome is not None
+    assert record["id"] == outcome.id
+    assert "sorry" not in repr(outcome)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_events_on_the_span(caller: Caller, stream: bool) -> None:
+    """The verdicts are events of the span that was active where the response was read."""
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    policy = {**retrying(), "metrics": ["opentelemetry"]}
+    with Upstream(SCRIPT) as upstream:
+        client = caller.wrap(upstream, policy=policy)
+        with provider.get_tracer("test").start_as_current_span("chat primary"):
+            response = caller.create(client, stream=stream)
+            if stream:
+                caller.items(response)
+    (span,) = exporter.get_finished_spans()
+    told = [
+        (
+            e.name,
+            e.attributes["gen_ai.request.model"],
+            e.attributes["gen_ai.evaluation.score.label"],
+        )
+        for e in span.events
+        if e.attributes is not None
+    ]
+    assert told == [
+        ("gen_ai.evaluation.result", "primary", "refusal"),
+        ("gen_ai.evaluation.result", "second", "normal"),
+    ]
+    provider.shutdown()
