@@ -203,7 +203,7 @@ class Outcome:
 
     @property
     def served_model(self) -> str | None:
-        """The model that answered the caller, as its response names it, else as it was asked for."""
+        """The model that answered the caller, as its response names it, else as asked for."""
         attempt = self.served_attempt
         return None if attempt is None else attempt.served_model or attempt.model
 

@@ -69,7 +69,7 @@ def test_actions(changes: dict[str, Any], action: str) -> None:
 
 
 def test_failed_fallback() -> None:
-    """A call that failed is no response, but a failed fallback; unjudged responses have no label."""
+    """A call that failed is no response but a failed fallback; what is unjudged has no label."""
     failed = Attempt("f2", "f2", "failed", error="APITimeoutError")
     unjudged = Attempt("f3", "f3", "accepted")
     PrometheusSink()(Outcome("chat", "f1", "fell_back", (refused("f1"), failed, unjudged), 2))

@@ -68,7 +68,7 @@ class Network:
     def rows(self, hashes: NDArray[np.uint64]) -> NDArray[np.int32]:
         """The embedding row of every hash, -1 where the feature is not known."""
         keys = (hashes >> _KEY_SHIFT).astype(np.uint32)
-        rows = self.slots[keys >> np.uint32(32 - SLOT_BITS)]
+        rows: NDArray[np.int32] = self.slots[keys >> np.uint32(32 - SLOT_BITS)]
         rows[self.keys[rows] != keys] = -1
         return rows
 
@@ -125,9 +125,11 @@ def slots_of(keys: NDArray[np.uint32]) -> NDArray[np.int32]:
 
 
 def _relu(values: Floats) -> Floats:
-    return np.maximum(values, np.float32(0.0))
+    positive: Floats = np.maximum(values, np.float32(0.0))
+    return positive
 
 
 def _softmax(values: Floats) -> Floats:
     raised: Floats = np.exp(values - values.max())
-    return raised / raised.sum()
+    shares: Floats = raised / raised.sum()
+    return shares

@@ -141,9 +141,10 @@ def _ends_sentence(points: Indices, ends: Indices) -> NDArray[np.bool_]:
         return np.zeros(0, dtype=bool)
     following = np.concatenate([points, [0x20]])[ends]
     own = points[ends - 1]
-    return (
+    ended: NDArray[np.bool_] = (
         (own > 0x7F) | (own == 0x0A) | (following <= 0x20) | np.isin(following, (0x22, 0x27, 0x29))
     )
+    return ended
 
 
 def _prefix_sums(points: Indices) -> tuple[Hashes, Hashes]:
@@ -158,7 +159,8 @@ def _finish(values: Hashes) -> Hashes:
     """Spread every bit over the whole word (the finaliser of splitmix64)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    spread: Hashes = values ^ (values >> np.uint64(31))
+    return spread
 
 
 @cache
