@@ -30,7 +30,12 @@ async def call_async(client: Any, scenario: Scenario) -> Sighting:
             await asyncio.wait({task}, timeout=scenario.seconds)
             seen.left = task.cancel()
         await task
-    except (asyncio.CancelledError, Exception) as error:  # noqa: BLE001
+    except asyncio.CancelledError as error:
+        if not seen.left:
+            task.cancel()
+            raise  # somebody ran out of patience with this caller
+        _note(seen, error)
+    except Exception as error:  # noqa: BLE001
         _note(seen, error)
     return seen
 

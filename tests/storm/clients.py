@@ -79,7 +79,7 @@ class Clients:
         self.records: defaultdict[str, list[Outcome]] = defaultdict(list)
         self._lock = threading.Lock()
         self._hanging = HangingDetector()
-        options = {"base_url": f"{origin}/v1", "api_key": "any", "max_retries": 0, "timeout": 120.0}
+        options = {"base_url": f"{origin}/v1", "api_key": "any", "max_retries": 0, "timeout": 300.0}
         self.plain = {
             True: openai.OpenAI(**options),  # type: ignore[arg-type]
             False: openai.AsyncOpenAI(**options),  # type: ignore[arg-type]
