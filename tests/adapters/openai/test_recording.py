@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,6 @@ SCRIPT = {"primary": Reply(REFUSAL), "second": Reply(ANSWER)}
 
 def recorded(tmp_path: Path, at_least: int = 1) -> list[dict[str, Any]]:
     """The audit log, once its thread has written that much."""
-    import time
-
     path, end = tmp_path / "audit.jsonl", time.monotonic() + 5
     while time.monotonic() < end:
         rows = path.read_text().splitlines() if path.exists() else []
@@ -53,6 +52,7 @@ def test_audit_with_content(caller: Caller, tmp_path: Path, stream: bool) -> Non
 @pytest.mark.parametrize("stream", [False, True])
 def test_events_on_the_span(caller: Caller, stream: bool) -> None:
     """The verdicts are events of the span that was active where the response was read."""
+    pytest.importorskip("opentelemetry.sdk")
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
