@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -22,6 +22,9 @@ from typing_extensions import Self
 MASTER_KEY = "sk-master"
 LIMITED_KEY = "sk-limited"  # may use the model group "primary" only
 NARROW_KEY = "sk-narrow"  # one request at a time
+UNWILLING_KEY = "sk-unwilling"  # its owner wants no guardrails that are not asked for
+TEAM_KEY = "sk-team"  # of a team that may use the model group "primary" only
+SPENT_KEY = "sk-spent"  # its budget is spent
 GUARDRAIL = "demur.adapters.litellm.DemurGuardrail"
 START_SECONDS = 90.0
 
@@ -41,6 +44,7 @@ class Records(CustomLogger):
         row = kwargs.get("standard_logging_object") or {}
         fields = ("model_group", "request_tags", "total_tokens", "response_cost", "litellm_call_id")
         record = {"status": status, **{name: row.get(name) for name in fields}}
+        record["guardrails"] = row.get("guardrail_information")
         record["body"] = (row.get("metadata") or {}).get("requester_metadata")
         with open(os.environ["DEMUR_TEST_RECORDS"], "a") as file:
             file.write(json.dumps(record) + "\\n")
@@ -56,6 +60,12 @@ async def auth(request, api_key):
         return UserAPIKeyAuth(api_key=api_key, models=["primary"])
     if api_key == "sk-narrow":
         return UserAPIKeyAuth(api_key=api_key, max_parallel_requests=1)
+    if api_key == "sk-unwilling":
+        return UserAPIKeyAuth(api_key=api_key, metadata={"disable_global_guardrails": True})
+    if api_key == "sk-team":
+        return UserAPIKeyAuth(api_key=api_key, team_id="t", team_models=["primary"])
+    if api_key == "sk-spent":
+        return UserAPIKeyAuth(api_key=api_key, token=api_key, max_budget=1.0, spend=2.0)
     return UserAPIKeyAuth(api_key=api_key)
 
 class Moody:
@@ -91,7 +101,8 @@ class Proxy:
     """The process, from construction to the end of its ``with`` block.
 
     ``models`` maps model groups to the models they have at ``base_url``. ``cached`` turns on
-    LiteLLM's own cache of responses.
+    LiteLLM's own cache of responses. The guardrail is on for every request, or by request, key
+    and the model groups in ``guarded``.
     """
 
     def __init__(
@@ -104,18 +115,25 @@ class Proxy:
         guardrail: str = GUARDRAIL,
         mode: Any = ("pre_call", "post_call"),
         cached: bool = False,
+        default_on: bool = True,
+        guarded: Collection[str] = (),
+        callbacks: Collection[str] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+        self.folder = folder
         self._log = folder / "proxy.log"
         self._records = folder / "records.jsonl"
         self._records.touch()
         text = policy if isinstance(policy, str) else yaml.safe_dump(dict(policy))
         (folder / "policy.yaml").write_text(text)
         (folder / "lab.py").write_text(_LAB)
-        (folder / "config.yaml").write_text(
-            yaml.safe_dump(_config(base_url, models, guardrail, list(mode), cached=cached))
-        )
+        config = _config(base_url, models, guardrail, list(mode), cached=cached)
+        config["litellm_settings"]["callbacks"].extend(callbacks)
+        config["guardrails"][0]["litellm_params"]["default_on"] = default_on
+        for group in config["model_list"]:
+            if group["model_name"] in guarded:
+                group["litellm_params"]["guardrails"] = ["demur"]
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process = self._start()
@@ -131,7 +149,7 @@ class Proxy:
         with self._log.open("wb") as log:
             return subprocess.Popen(
                 [*command, "--port", str(self.port)],
-                cwd=self._folder,
+                cwd=self.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -207,6 +225,8 @@ def _config(
                     "model": model if "/" in model else f"openai/{model}",
                     "api_base": base_url,
                     "api_key": "sk-upstream",
+                    "input_cost_per_token": 1e-6,
+                    "output_cost_per_token": 2e-6,
                 },
             }
             for group, model in models.items()

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 from proxy_scene import ANSWER, REFUSAL, SCRIPT, SECOND
-from proxy_stage import LIMITED_KEY, NARROW_KEY, Proxy
+from proxy_stage import (
+    LIMITED_KEY,
+    NARROW_KEY,
+    SPENT_KEY,
+    TEAM_KEY,
+    UNWILLING_KEY,
+    Proxy,
+)
 
 from demur.testing import Upstream
 
@@ -126,6 +133,46 @@ def test_key_without_the_right(proxy: Proxy, upstream: Upstream) -> None:
     assert len(upstream.calls("m-second")) == before
 
 
+@pytest.mark.parametrize("key", [TEAM_KEY, SPENT_KEY])
+def test_team_and_budget(proxy: Proxy, upstream: Upstream, key: str) -> None:
+    """The team may not use the fallback, or the key's budget for it is spent: no fallback."""
+    from openai import OpenAI
+
+    with OpenAI(base_url=f"{proxy.url}/v1", api_key=key, max_retries=0) as client:
+        before = len(upstream.calls("m-second"))
+        assert ask(client, "primary")[0] == REFUSAL
+        assert "".join(stream(client, "primary")[0]) == REFUSAL
+    assert len(upstream.calls("m-second")) == before
+
+
+def test_key_that_wants_none(proxy: Proxy) -> None:
+    """A key whose owner has turned guardrails off gets what it got without demur."""
+    from openai import OpenAI
+
+    with OpenAI(base_url=f"{proxy.url}/v1", api_key=UNWILLING_KEY, max_retries=0) as client:
+        for ask_it in (ask, stream):
+            text, headers = ask_it(client, "primary")
+            assert "".join(text) == REFUSAL
+            assert "x-demur-label" not in headers
+
+
+def test_guardrail_record(client: Any, proxy: Proxy) -> None:
+    """Each attempt's row says what the guardrail found: status, duration, label, score, no text."""
+    for ask_it in (ask, stream):
+        before = len(proxy.all_records())
+        ask_it(client, "slow")
+        rows = {r["model_group"]: r["guardrails"] for r in proxy.records_after(before, 2)}
+        (refused,), (served,) = rows["slow"], rows["second"]
+        assert (refused["guardrail_name"], refused["guardrail_provider"]) == ("demur", "demur")
+        assert refused["guardrail_status"] == "guardrail_intervened"
+        assert refused["classification"]["label"] == "refusal"
+        assert served["guardrail_status"] == "success"
+        assert served["confidence_score"] < 0.5 < refused["confidence_score"]
+        assert served["detection_method"] == "embedded"
+        assert 0.0 <= served["duration"] < 5.0
+        assert "sorry" not in str(rows)
+
+
 def test_refused_stream_is_cut(client: Any, upstream: Upstream) -> None:
     """The refused upstream's connection is closed while it still has much to say."""
     texts, _ = stream(client, "slow")
@@ -205,7 +252,7 @@ def test_refused_stream_is_logged_once(client: Any, proxy: Proxy) -> None:
         ("failure", "slow", ("demur:refusal",)),
         ("success", "second", ("demur:refusal", "demur:served:second")),
     ]
-    assert all(row["total_tokens"] > 5 for row in rows)
+    assert all(row["total_tokens"] > 5 and row["response_cost"] > 0 for row in rows)
 
 
 def test_parallel_requests_are_given_back(proxy: Proxy) -> None:

@@ -69,6 +69,23 @@ def test_policy_beside_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert DemurGuardrail(demur={"policy": "policy.yaml"})._setups.current.policy.mode == "enforce"
 
 
+def test_loaded_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As guardrail and as callback, or as two guardrails: refused. Loaded anew: replaced."""
+    import litellm
+
+    monkeypatch.setattr(litellm, "callbacks", [DemurGuardrail()])
+    with pytest.raises(PolicyError, match=r"loaded twice: as a callback .* guardrail 'demur'"):
+        DemurGuardrail(event_hook=MODES)
+    DemurGuardrail()
+    litellm.callbacks.clear()
+    litellm.callbacks.append(DemurGuardrail(event_hook=MODES))
+    DemurGuardrail(event_hook=MODES)
+    with pytest.raises(PolicyError, match="loaded twice"):
+        DemurGuardrail(event_hook=MODES, guardrail_name="other")
+    with pytest.raises(PolicyError, match="loaded twice"):
+        DemurGuardrail()
+
+
 def test_other_vendors_defaults() -> None:
     """LiteLLM passes every vendor's settings to every guardrail: they are no business of ours."""
     DemurGuardrail(event_hook=MODES, guardrail_name="g", api_key=None, mask=False, on_flagged="x")

@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from ...detection import Detector
+from ...detection.awaiting import classify_off_loop
 from ...drivers.stepping import Stepwise
 from ...errors import RefusedError
 from ...flow.completion import completion_flow
@@ -184,7 +185,13 @@ class _Noted:
 
     def classify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
         start = perf_counter()
-        verdict = self._detector.classify(evidence, final=final)
+        return self._note(self._detector.classify(evidence, final=final), start)
+
+    async def aclassify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
+        start = perf_counter()
+        return self._note(await classify_off_loop(self._detector, evidence, final=final), start)
+
+    def _note(self, verdict: Verdict, start: float) -> Verdict:
         self.seconds += perf_counter() - start
         self.verdicts.append(verdict)
         return verdict
