@@ -6,6 +6,7 @@ long answer the beginning and the end are kept, which is what detectors look at.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from ..vocabulary import Chunk, Delta, Evidence, Signal, Usage, Verdict
@@ -17,6 +18,7 @@ STEP_CHARS = 8
 """Prefixes are judged at multiples of this many visible characters, wherever chunks end."""
 
 _OPEN, _CLOSE = "<think>", "</think>"
+_BLANKS = re.compile(r"\s*")
 
 
 class ThinkFilter:
@@ -29,22 +31,24 @@ class ThinkFilter:
 
     def feed(self, text: str) -> str:
         """The visible part of what has become certain."""
-        self._pending += text
-        if not self._begun and not self._inside:
-            self._pending = self._pending.lstrip()
-            if self._pending != _OPEN and _OPEN.startswith(self._pending):
+        text, self._pending = self._pending + text, ""
+        position = 0
+        while not self._begun:
+            if self._inside:
+                end = text.find(_CLOSE, position)
+                if end < 0:
+                    self._pending = text[max(position, len(text) - len(_CLOSE)) :]
+                    return ""
+                self._inside, position = False, end + len(_CLOSE)
+            position = _skip_blanks(text, position)
+            if text.startswith(_OPEN, position):
+                self._inside, position = True, position + len(_OPEN)
+            elif _OPEN.startswith(text[position : position + len(_OPEN)]):
+                self._pending = text[position:]
                 return ""
-            self._inside = self._pending.startswith(_OPEN)
-            self._begun = not self._inside
-        if self._inside:
-            _, closed, after = self._pending.partition(_CLOSE)
-            if not closed:
-                self._pending = self._pending[-len(_CLOSE) :]
-                return ""
-            self._inside, self._pending = False, after
-            return self.feed("")
-        visible, self._pending = self._pending, ""
-        return visible
+            else:
+                self._begun = True
+        return text[position:]
 
     def finish(self) -> str:
         """What was withheld because it might have become a tag."""
@@ -167,6 +171,12 @@ def _added(before: Usage, new: Usage) -> Usage:
     return Usage(
         max(before.input_tokens, new.input_tokens), max(before.output_tokens, new.output_tokens)
     )
+
+
+def _skip_blanks(text: str, position: int) -> int:
+    blanks = _BLANKS.match(text, position)
+    assert blanks is not None
+    return blanks.end()
 
 
 def _whole_words(text: str, chars: int) -> str:
