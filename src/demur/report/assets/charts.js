@@ -15,9 +15,9 @@ const String_ = (child) => (child instanceof Node ? child : String(child));
 
 const whole = new Intl.NumberFormat("en");
 const count = (n) => whole.format(Math.round(n));
-const percent = (n) => (n === 0 ? "0 %" : `${(100 * n).toFixed(n < 0.1 ? 1 : 0)} %`);
+const percent = (n) => (n === 0 ? "0\u00a0%" : `${(100 * n).toFixed(n < 0.1 ? 1 : 0)}\u00a0%`);
 const seconds = (n) =>
-  n < 0.001 ? `${(n * 1e6).toFixed(0)} µs` : n < 1 ? `${(n * 1000).toFixed(0)} ms` : `${n.toFixed(n < 10 ? 1 : 0)} s`;
+  n < 0.001 ? `${(n * 1e6).toFixed(0)}\u00a0µs` : n < 1 ? `${(n * 1000).toFixed(0)}\u00a0ms` : `${n.toFixed(n < 10 ? 1 : 0)}\u00a0s`;
 const short = (n) =>
   n >= 1e6 ? `${+(n / 1e6).toFixed(1)} M` : n >= 1e3 ? `${+(n / 1e3).toFixed(1)} k` : String(+n.toPrecision(3));
 

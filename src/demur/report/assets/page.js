@@ -62,7 +62,7 @@ function figures() {
     [percent(all ? refused / all : 0), `refused at first (${count(refused)})`],
     [percent(tried.length ? helped / tried.length : 0), `of fallbacks answered (${count(helped)} of ${count(tried.length)})`],
     [percent(all ? reached / all : 0), `refusals served (${count(reached)})`],
-    [waits.length ? seconds(quantile(waits, 0.5)) : "none", waits.length ? `added by a fallback (95 %: ${seconds(quantile(waits, 0.95))})` : "added by fallbacks"],
+    [waits.length ? seconds(quantile(waits, 0.5)) : "none", waits.length ? `added by a fallback (95\u00a0%: ${seconds(quantile(waits, 0.95))})` : "added by fallbacks"],
     data.priced ? [cost.toFixed(2), "added cost"] : [short(sumOf("tokens")), "added tokens"],
   ];
   document.getElementById("figures").replaceChildren(
