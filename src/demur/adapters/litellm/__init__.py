@@ -10,7 +10,9 @@ In a proxy's ``config.yaml``::
           default_on: true
           demur: {policy: policy.yaml}
 
-In the SDK: ``litellm.callbacks = [DemurGuardrail(policy="policy.yaml")]``.
+In the SDK: ``litellm.callbacks = [DemurGuardrail(policy="policy.yaml")]``, which sees whole
+responses of ``acompletion``; ``Models("policy.yaml")`` has a ``completion`` and an ``acompletion``
+of its own, which see all.
 """
 
 from __future__ import annotations
@@ -23,5 +25,6 @@ except ImportError as error:
     raise MissingExtraError("litellm", "litellm", "the LiteLLM guardrail") from error
 
 from .guardrail import DemurGuardrail
+from .models import Models
 
-__all__ = ["DemurGuardrail"]
+__all__ = ["DemurGuardrail", "Models"]

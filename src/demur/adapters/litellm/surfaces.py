@@ -24,11 +24,11 @@ class Surface:
     router_call: str
 
 
-_CHAT = Surface("chat", "acompletion")
+CHAT = Surface("chat", "acompletion")
 _MESSAGES = Surface("messages", "aanthropic_messages")
 _RESPONSES = Surface("responses", "aresponses")
 _BY_CALL_TYPE = {
-    "acompletion": _CHAT,
+    "acompletion": CHAT,
     "anthropic_messages": _MESSAGES,
     "aresponses": _RESPONSES,
 }

@@ -1,0 +1,249 @@
+"""LiteLLM's ``completion`` and ``acompletion`` with a policy, where hooks do not reach.
+
+LiteLLM calls no hook for the streams of its SDK, and none for blocking calls. Whoever calls through
+``Models`` gets both, decided by the flows that everything else uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import litellm
+from typing_extensions import Self
+
+from ...attachment import attach
+from ...detection import Detector
+from ...drivers import awaiting, blocking
+from ...flow.completion import completion_flow
+from ...flow.plan import Plan
+from ...flow.stream import stream_flow
+from ...vocabulary import Chunk, Completion, Outcome, Target
+from . import sdk
+from .requests import choices_of, matchable, opted_out
+from .settings import Source, policy_of
+from .setup import Setup, setups_of
+from .surfaces import CHAT, ItemReader, read_completion
+
+
+class Models:
+    """Calls models as ``litellm`` does, or as ``router`` does, and falls back as the policy says.
+
+    A whole response is LiteLLM's own object; a stream gives LiteLLM's own chunks.
+    ``demur.outcome_of`` tells of either. Raises ``RefusedError`` where the policy wants that, else
+    what the first call raises.
+    """
+
+    def __init__(
+        self,
+        policy: Source | None = None,
+        *,
+        detector: Detector | None = None,
+        router: Any = None,
+    ) -> None:
+        self._setups = setups_of(policy_of(policy, None), detector, lambda _: None)
+        self._api = litellm if router is None else router
+
+    def completion(self, model: str, messages: Any, **more: Any) -> Any:
+        """``litellm.completion``, with its arguments."""
+        request = {"model": model, "messages": messages, **more}
+        call = partial(_as_ours, self._api.completion)
+        setup = self._setups.current
+        plan = _plan(setup, request)
+        if plan is None:
+            return call(**request)
+        port = _Blocking(call, request, plan, setup)
+        if request.get("stream"):
+            return Stream(blocking.BlockingStream(stream_flow(plan), port, setup.detector))
+        served = blocking.run_completion(completion_flow(plan), port, setup.detector)
+        return _with_outcome(served.completion.native, served.outcome)
+
+    async def acompletion(self, model: str, messages: Any, **more: Any) -> Any:
+        """``litellm.acompletion``, with its arguments."""
+        request = {"model": model, "messages": messages, **more}
+        call = partial(_awaited_as_ours, self._api.acompletion)
+        setup = self._setups.current
+        plan = _plan(setup, request)
+        if plan is None:
+            return await call(**request)
+        port = _Awaiting(call, request, plan, setup)
+        if request.get("stream"):
+            return AsyncStream(awaiting.AwaitingStream(stream_flow(plan), port, setup.detector))
+        served = await awaiting.run_completion(completion_flow(plan), port, setup.detector)
+        return _with_outcome(served.completion.native, served.outcome)
+
+
+class Stream:
+    """The chunks of whichever model answers. Closing it cuts the connection."""
+
+    def __init__(self, chunks: blocking.BlockingStream) -> None:
+        self._chunks = chunks
+        self._items = self._released()
+        attach(self, lambda: chunks.outcome)
+
+    def _released(self) -> Iterator[Any]:
+        while (released := self._chunks.advance()) is not None:
+            yield from (chunk.native for chunk in released)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._items)
+
+    def close(self) -> None:
+        self._chunks.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncStream:
+    """``Stream`` for asynchronous code."""
+
+    def __init__(self, chunks: awaiting.AwaitingStream) -> None:
+        self._chunks = chunks
+        self._items = self._released()
+        attach(self, lambda: chunks.outcome)
+
+    async def _released(self) -> AsyncIterator[Any]:
+        while (released := await self._chunks.advance()) is not None:
+            for chunk in released:
+                yield chunk.native
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await self._items.__anext__()
+
+    async def aclose(self) -> None:
+        await self._chunks.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+@dataclass(slots=True, eq=False)
+class _Opened:
+    native: Any
+    items: Any
+    reader: ItemReader
+
+
+class _Port:
+    """What both ports share."""
+
+    def __init__(self, call: Any, request: Mapping[str, Any], plan: Plan, setup: Setup) -> None:
+        self._call = call
+        self._request = request
+        self._plan = plan
+        self._setup = setup
+
+    def emit(self, record: Outcome) -> None:
+        if record.finished and "log" in self._plan.rule.actions:
+            self._setup.sinks(record)
+
+    def _asked(self, target: Target, attempt: int) -> Mapping[str, Any]:
+        return self._request if attempt == 0 else sdk.fallback_request(self._request, target)
+
+
+class _Blocking(_Port):
+    def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        return targets
+
+    def call(self, target: Target, attempt: int, timeout: float | None) -> Completion:
+        return read_completion(CHAT, self._called(target, attempt, timeout))
+
+    def open(self, target: Target, attempt: int, timeout: float | None) -> _Opened:
+        native = self._called(target, attempt, timeout)
+        return _Opened(native, iter(native), ItemReader(CHAT))
+
+    def read(self, stream: _Opened) -> Chunk | None:
+        for item in stream.items:
+            return stream.reader.read(item)
+        return None
+
+    def close(self, stream: _Opened) -> None:
+        inner = getattr(stream.native, "completion_stream", None)
+        for holder in (inner, getattr(inner, "response", None), stream.native):
+            close = getattr(holder, "close", None)
+            if close is not None:
+                close()
+                return
+
+    def _called(self, target: Target, attempt: int, timeout: float | None) -> Any:
+        asked = self._asked(target, attempt)
+        # Blocking code cannot be stopped from outside: the transport is told how long it may take.
+        limit = {} if timeout is None or attempt == 0 else {"timeout": timeout}
+        return self._call(**{**limit, **asked})
+
+
+class _Awaiting(_Port):
+    async def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        return targets
+
+    async def call(self, target: Target, attempt: int, timeout: float | None) -> Completion:
+        return read_completion(CHAT, await self._called(target, attempt, timeout))
+
+    async def open(self, target: Target, attempt: int, timeout: float | None) -> _Opened:
+        native = await self._called(target, attempt, timeout)
+        return _Opened(native, aiter(native), ItemReader(CHAT))
+
+    async def read(self, stream: _Opened) -> Chunk | None:
+        async for item in stream.items:
+            return stream.reader.read(item)
+        return None
+
+    async def close(self, stream: _Opened) -> None:
+        aclose = getattr(stream.native, "aclose", None)
+        if aclose is not None:
+            await aclose()
+
+    async def _called(self, target: Target, attempt: int, timeout: float | None) -> Any:
+        called = self._call(**self._asked(target, attempt))
+        return await asyncio.wait_for(called, None if attempt == 0 else timeout)
+
+
+def _plan(setup: Setup, request: Mapping[str, Any]) -> Plan | None:
+    if opted_out(request):
+        return None
+    return Plan.of(
+        setup.policy,
+        api="chat",
+        model=str(request["model"]),
+        stream=bool(request.get("stream")),
+        metadata=matchable(request),
+        choices=choices_of(request),
+    )
+
+
+def _with_outcome(native: Any, outcome: Outcome) -> Any:
+    attach(native, lambda: outcome)
+    return native
+
+
+def _as_ours(call: Any, **request: Any) -> Any:
+    """A call that a guardrail in ``litellm.callbacks`` leaves alone."""
+    token = sdk.calling.set(True)
+    try:
+        return call(**request)
+    finally:
+        sdk.calling.reset(token)
+
+
+async def _awaited_as_ours(call: Any, **request: Any) -> Any:
+    token = sdk.calling.set(True)
+    try:
+        return await call(**request)
+    finally:
+        sdk.calling.reset(token)

@@ -1,0 +1,119 @@
+"""``Models``: the SDK with a policy, blocking or not, whole or streamed, with or without Router."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from proxy_scene import ANSWER, REFUSAL, SECOND
+from test_litellm_sdk import ASK, policy, router_of
+
+from demur.attachment import outcome_of
+from demur.errors import RefusedError
+from demur.testing import RaisingDetector, Upstream
+
+litellm = pytest.importorskip("litellm")
+
+from demur.adapters.litellm import Models  # noqa: E402
+
+# LiteLLM's own models, not ours.
+pytestmark = pytest.mark.filterwarnings("ignore:Items? .* using the `ReadOnly`:UserWarning")
+
+WAYS = [(a, s) for a in (False, True) for s in (False, True)]
+
+
+async def asked(models: Models, model: str, *, waits: bool, stream: bool, **more: Any) -> Any:
+    """Text and outcome, the one way or the other."""
+    if waits:
+        answer = await models.acompletion(model, ASK, stream=stream, **more)
+        items = [item async for item in answer] if stream else []
+    else:
+        answer = models.completion(model, ASK, stream=stream, **more)
+        items = list(answer) if stream else []
+    texts = [i.choices[0].delta.content or "" for i in items if i.choices]
+    text = "".join(texts) if stream else answer.choices[0].message.content
+    return text, outcome_of(answer)
+
+
+def direct(upstream: Upstream) -> dict[str, Any]:
+    return {"api_base": upstream.base_url, "api_key": "k"}
+
+
+@pytest.mark.parametrize(("waits", "stream"), WAYS)
+async def test_refusal_is_replaced(upstream: Upstream, waits: bool, stream: bool) -> None:
+    """A refusal is replaced by the fallback's answer, each model called once."""
+    models = Models(policy("openai/m-refusing", "openai/m-second"))
+    before = len(upstream.calls("m-refusing"))
+    text, outcome = await asked(
+        models, "openai/m-refusing", waits=waits, stream=stream, **direct(upstream)
+    )
+    assert text == SECOND
+    assert (outcome.ending, outcome.finished) == ("fell_back", True)
+    assert outcome.served_attempt.model == "openai/m-second"
+    assert len(upstream.calls("m-refusing")) == before + 1
+
+
+@pytest.mark.parametrize(("waits", "stream"), WAYS)
+async def test_with_a_router(upstream: Upstream, waits: bool, stream: bool) -> None:
+    """The fallback is a model group of the Router."""
+    router = router_of(upstream, primary="m-refusing", second="m-second")
+    models = Models(policy("primary", "second"), router=router)
+    text, outcome = await asked(models, "primary", waits=waits, stream=stream)
+    assert text == SECOND
+    assert [a.model for a in outcome.attempts] == ["primary", "second"]
+
+
+@pytest.mark.parametrize(("waits", "stream"), WAYS)
+async def test_refusal_is_kept(upstream: Upstream, waits: bool, stream: bool) -> None:
+    """If all refuse or fail, the caller gets the original refusal; if asked for, an error."""
+    ask: Any = {"waits": waits, "stream": stream, **direct(upstream)}
+    models = Models(policy("*", "openai/m-also-refusing", "openai/m-broken"))
+    assert (await asked(models, "openai/m-refusing", **ask))[0] == REFUSAL
+    models = Models(policy("*", "openai/m-second"), detector=RaisingDetector())
+    assert (await asked(models, "openai/m-refusing", **ask))[0] == REFUSAL
+    models = Models(policy("*", "openai/m-also-refusing", retry={"exhausted": "error"}))
+    with pytest.raises(RefusedError):
+        await asked(models, "openai/m-refusing", **ask)
+
+
+@pytest.mark.parametrize(("waits", "stream"), WAYS)
+async def test_normal_answer(upstream: Upstream, waits: bool, stream: bool) -> None:
+    """A normal answer is passed on as it is; so is any where the request opts out."""
+    models = Models(policy("*", "openai/m-second"))
+    ask: Any = {"waits": waits, "stream": stream, **direct(upstream)}
+    text, outcome = await asked(models, "openai/m-helpful", **ask)
+    assert (text, outcome.verdict.label) == (ANSWER, "normal")
+    text, outcome = await asked(models, "openai/m-refusing", metadata={"demur": "off"}, **ask)
+    assert (text, outcome) == (REFUSAL, None)
+
+
+async def test_errors_are_the_callers(upstream: Upstream) -> None:
+    """A call that fails raises what it raises without demur."""
+    models = Models(policy("*", "openai/m-second"))
+    with pytest.raises(litellm.BadRequestError, match="scripted failure"):
+        models.completion("openai/m-broken", ASK, **direct(upstream))
+    with pytest.raises(litellm.BadRequestError, match="scripted failure"):
+        await models.acompletion("openai/m-broken", ASK, **direct(upstream))
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_refused_stream_is_cut(upstream: Upstream, waits: bool) -> None:
+    """The refused upstream's connection is closed while it still has much to say."""
+    models = Models(policy("*", "openai/m-second"))
+    text, _ = await asked(
+        models, "openai/m-refusing-slowly", waits=waits, stream=True, **direct(upstream)
+    )
+    assert text == SECOND
+    assert upstream.wait_for_cut("m-refusing-slowly")
+
+
+async def test_leaving_early(upstream: Upstream) -> None:
+    """Closing a stream cuts its upstream, blocking or not."""
+    models = Models(policy("*", "openai/m-second"))
+    with models.completion("openai/m-talkative", ASK, stream=True, **direct(upstream)) as items:
+        next(items)
+    assert upstream.wait_for_cut("m-talkative")
+    stream = await models.acompletion("openai/m-talkative", ASK, stream=True, **direct(upstream))
+    async with stream:
+        await stream.__anext__()
+    assert upstream.wait_for_cut("m-talkative")
