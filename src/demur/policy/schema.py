@@ -242,6 +242,10 @@ class Retry(Section):
     seconds: Seconds | None = Field(
         default=30.0, description="No fallback is started later than this after the request began."
     )
+    provider_errors: Flag = Field(
+        default=False,
+        description="LiteLLM only: fall back, too, where the provider's policy made it fail.",
+    )
 
 
 class HoldBack(Section):

@@ -90,6 +90,17 @@ def test_failing_fallback(client: Any, model: str) -> None:
     assert "".join(stream(client, model)[0]) == expected
 
 
+def test_provider_policy_errors(client: Any, upstream: Upstream) -> None:
+    """A provider's own policy error is the caller's, unless the policy has it rerouted."""
+    import openai
+
+    before = len(upstream.calls("m-second"))
+    with pytest.raises(openai.BadRequestError, match="content_policy_violation"):
+        ask(client, "forbidden")
+    assert len(upstream.calls("m-second")) == before
+    assert ask(client, "rerouted")[0] == SECOND
+
+
 def test_exhausted_last(client: Any) -> None:
     """``exhausted: last`` serves the last refusal instead of the first."""
     assert ask(client, "last")[0] == "I'm sorry, I can't do that either."

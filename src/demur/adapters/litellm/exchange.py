@@ -36,7 +36,7 @@ class Exchange:
     ``call_id`` is LiteLLM's id of the request where all its attempts share one (in the proxy).
     ``owed`` is a response the flow wants served that is not the one at hand: the Router is being
     made to come back for it. ``replaced`` says that the attempt last judged is not served, as far
-    as is known.
+    as is known. ``forbidden`` says that the provider's own policy made the first call fail.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Exchange:
         self.refused: RefusedError | None = None
         self.owed: Completion | None = None
         self.replaced = False
+        self.forbidden = False
         self.detector = detector
         self._sink = sink
         self._noted = _Noted(detector)
@@ -87,6 +88,13 @@ class Exchange:
     def begun(self) -> bool:
         """Whether any attempt has answered."""
         return self._begun
+
+    def spares(self, group: str | None) -> bool:
+        """Whether the policy wants ``group`` not called for an error of the provider's."""
+        retry = self.plan.rule.retry
+        if self.begun or not self.forbidden or retry is None or retry.provider_errors:
+            return False
+        return any(target.model == group for target in self.plan.chain)
 
     @property
     def settled(self) -> bool:

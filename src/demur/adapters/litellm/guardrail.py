@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from functools import partial, wraps
 from typing import Any, Concatenate, TypeVar, final
 
+from litellm.exceptions import ContentPolicyViolationError
 from litellm.integrations.custom_guardrail import CustomGuardrail
 from litellm.types.guardrails import GuardrailEventHooks
 from typing_extensions import ParamSpec
@@ -135,7 +136,22 @@ class DemurGuardrail(CustomGuardrail):
             raise chain.AttemptRefusedError(found.plan.requested.model, str(found.refused))
         elif found.owed is not None:
             kwargs["mock_response"] = chain.KEPT
+        elif found.spares(chain.group_of(metadata_of(kwargs))):
+            raise chain.AttemptRefusedError(found.plan.requested.model, "not called")
         return kwargs
+
+    @fail_open
+    async def async_post_call_failure_deployment_hook(
+        self,
+        request_data: Mapping[str, Any],
+        exception: Exception,
+        call_type: Any,
+        fallback_depth: int | None = None,
+    ) -> None:
+        """Note errors that are the provider's own, and that the Router takes for refusals."""
+        found = exchange.find(request_data)
+        if found is not None and not isinstance(exception, chain.AttemptRefusedError):
+            found.forbidden = isinstance(exception, ContentPolicyViolationError)
 
     async def async_post_call_success_deployment_hook(
         self, request_data: Data, response: Any, call_type: Any
