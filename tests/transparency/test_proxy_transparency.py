@@ -31,7 +31,7 @@ class Steady(Proxy):
     guarded = True
 
     def _start(self) -> subprocess.Popen[bytes]:
-        path = self._folder / "config.yaml"
+        path = self.folder / "config.yaml"
         config = yaml.safe_load(path.read_text())
         config["router_settings"] = {"num_retries": 0, "disable_cooldowns": True}
         if not self.guarded:
