@@ -181,12 +181,11 @@ def _require() -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The exporters tell their own progress; here only what is wrong matters."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        root.setLevel(level)
+        logging.disable(before)

@@ -1,0 +1,254 @@
+"""The reference classifier's speed on every backend, beside the reference usage, in one table.
+
+    python tests/benchmarks/transformer.py [--work DIR] [--rounds N]
+
+The model has the reference's architecture (distilroberta, 82 M parameters) and random weights with
+a head fitted to two sentences, which is all that speed needs. Each runtime runs in a process of its
+own, since spinning thread pools of two runtimes slow each other down. The processes take turns,
+round after round, and the median over rounds is shown, so that a busy machine slows all alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+TOKENS = (16, 64, 128, 512)
+MIXED = [16, 24, 32, 48, 64, 96, 128, 192] * 4
+RUNTIMES = ("pipeline", "torch", "onnx float32", "onnx int8", "embedded", "cascade")
+WORDS = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "is",
+    "that",
+    "for",
+    "it",
+    "as",
+    "was",
+    "with",
+    "on",
+    "be",
+    "by",
+    "at",
+]
+REFUSAL = "I'm sorry, but I can't help with that request. "
+
+
+def text_of(tokens: int, seed: int) -> str:
+    """About ``tokens`` tokens: each of these words is one; seeds make texts differ."""
+    chosen = random.Random(seed)
+    return " " + " ".join(chosen.choice(WORDS) for _ in range(tokens - 2))
+
+
+def mix(count: int, seed: int) -> list[str]:
+    """Responses as traffic has them: 5 % refusals, the rest answers of 40 to 300 words."""
+    chosen = random.Random(seed)
+    answers = [text_of(chosen.randint(40, 300), chosen.randrange(10**9)) for _ in range(count)]
+    return [
+        REFUSAL + answer[:80] if index % 20 == 0 else "Here is the summary:" + answer
+        for index, answer in enumerate(answers)
+    ]
+
+
+def make_model(folder: Path) -> None:
+    """The reference architecture with random weights, for torch and for ONNX Runtime."""
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import RobertaConfig, RobertaForSequenceClassification, RobertaTokenizerFast
+
+    from demur.detection.exporting import quantise, write
+    from demur.detection.labels import ANSWER, REFUSAL
+    from demur.detection.torch_model import TorchModel
+
+    bpe = ByteLevelBPETokenizer()
+    corpus = [" " + " ".join(WORDS), REFUSAL, ANSWER] * 50
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    bpe.train_from_iterator(corpus, vocab_size=600, special_tokens=special)
+    source = folder / "torch"
+    source.mkdir(parents=True)
+    bpe.save_model(str(source))
+    tokenizer = RobertaTokenizerFast.from_pretrained(str(source), model_max_length=512)
+    torch.manual_seed(0)
+    labels = {0: "NORMAL", 1: "REJECTION"}
+    model = RobertaForSequenceClassification(
+        RobertaConfig(
+            vocab_size=50265, max_position_embeddings=514, num_hidden_layers=6, type_vocab_size=1,
+            layer_norm_eps=1e-5, id2label=labels, label2id={v: k for k, v in labels.items()},
+        )
+    ).eval()  # fmt: skip
+    fit_head(model, tokenizer([REFUSAL, ANSWER], padding=True, return_tensors="pt"))
+    model.save_pretrained(source)
+    tokenizer.save_pretrained(source)
+    (folder / "onnx").mkdir()
+    write(TorchModel(str(source), device="cpu"), "random", None, folder / "onnx")
+    quantise(folder / "onnx")
+
+
+def fit_head(model: Any, batch: Any) -> None:
+    """So that the two sentences of the self-test come out at logits of +3 and -3."""
+    import torch
+
+    with torch.no_grad():
+        hidden = model.roberta(**batch).last_hidden_state[:, 0]
+        refusal, answer = torch.tanh(model.classifier.dense(hidden))
+        apart = refusal - answer
+        weight = 6 * apart / apart.dot(apart)
+        model.classifier.out_proj.weight.copy_(torch.stack([torch.zeros_like(weight), weight]))
+        middle = weight.dot(refusal + answer) / 2
+        model.classifier.out_proj.bias.copy_(torch.stack([torch.zeros(()), -middle]))
+
+
+def judge(runtime: str, work: Path) -> tuple[Callable[[str], Any], Callable[[list[str]], Any]]:
+    """How a runtime judges one text, and many that come at once."""
+    if runtime == "pipeline":
+        from transformers import pipeline
+
+        source = str(work / "torch")
+        card = pipeline(
+            "text-classification", model=source, tokenizer=source, truncation=True, max_length=512
+        )
+        return card, card
+    from demur.detection.building import build_detector
+    from demur.policy.schema import DetectorSettings
+    from demur.vocabulary import Evidence
+
+    own = {"batching": {"cache": 0}}
+    onnx = {"model": str(work / "onnx"), "backend": "onnx", **own}
+    settings: dict[str, dict[str, Any]] = {
+        "torch": {"transformer": {"model": str(work / "torch"), "device": "cpu", **own}},
+        "onnx float32": {"transformer": {**onnx, "precision": "float32"}},
+        "onnx int8": {"transformer": {**onnx, "precision": "int8"}},
+        "embedded": {"stages": ["signals", "embedded"]},
+        "cascade": {"stages": ["signals", "embedded", "transformer"], "transformer": onnx},
+    }
+    chosen = {"stages": ["transformer"], "seconds": 600.0, **settings[runtime]}
+    detector = build_detector(DetectorSettings.model_validate(chosen))
+    pool = ThreadPoolExecutor(32)
+
+    def one(text: str) -> Any:
+        return detector.classify(Evidence(text))
+
+    def many(texts: list[str]) -> Any:
+        return list(pool.map(one, texts))
+
+    return one, many
+
+
+def serve(runtime: str, work: Path) -> None:
+    """A runtime's process: a question a line (a column's name and a seed), seconds a text out."""
+    one, many = judge(runtime, work)
+    one(text_of(16, 0))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        column, seed = line.rsplit(" ", 1)
+        print(timed(one, many, column, int(seed)), flush=True)
+
+
+def timed(one: Any, many: Any, column: str, seed: int) -> float:
+    if column == "32 at once":
+        texts = [text_of(n, seed * 100 + i) for i, n in enumerate(MIXED)]
+        random.Random(seed).shuffle(texts)
+    elif column == "5 % refusals":
+        texts = mix(20, seed)
+    else:
+        texts = [text_of(int(column), seed * 10 + i) for i in range(2)]
+    start = time.perf_counter()
+    if column == "32 at once":
+        many(texts)
+    else:
+        for text in texts:
+            one(text)
+    return (time.perf_counter() - start) / len(texts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, help="Keeps the model between runs.")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--serve", choices=RUNTIMES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve(options.serve, options.work)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        work = options.work or Path(scratch)
+        if not (work / "onnx" / "model_int8.onnx").exists():
+            make_model(work)
+        show(measured(work, options.rounds), options.rounds)
+
+
+def measured(work: Path, rounds: int) -> dict[tuple[str, str], float]:
+    """The median seconds a text of each runtime in each column."""
+    columns = [*map(str, TOKENS), "32 at once", "5 % refusals"]
+    processes = {runtime: start(runtime, work) for runtime in RUNTIMES}
+    found: dict[tuple[str, str], list[float]] = {}
+    for number in range(rounds):
+        for column in columns:
+            for runtime, process in processes.items():
+                process.stdin.write(f"{column} {number}\n")
+                process.stdin.flush()
+                found.setdefault((runtime, column), []).append(float(process.stdout.readline()))
+    for process in processes.values():
+        process.stdin.close()
+        process.wait()
+        process.stdout.close()
+    return {key: statistics.median(values) for key, values in found.items()}
+
+
+def start(runtime: str, work: Path) -> Any:
+    command = [sys.executable, __file__, "--work", str(work), "--serve", runtime]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "TRANSFORMERS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"},
+    )
+    assert process.stdout is not None
+    if process.stdout.readline() != "ready\n":
+        raise SystemExit(f"{runtime}: did not start; run: {' '.join(command)}")
+    return process
+
+
+def show(found: dict[tuple[str, str], float], rounds: int) -> None:
+    columns = list(dict.fromkeys(column for _, column in found))
+    print(f"{machine()}; load {os.getloadavg()[0]:.1f}; medians of {rounds} interleaved rounds")
+    print("milliseconds a text (times faster than the pipeline)\n")
+    print(f"{'':14}" + "".join(f"{name:>20}" for name in columns))
+    for runtime in RUNTIMES:
+        cells = []
+        for column in columns:
+            seconds = found[runtime, column]
+            ratio = found["pipeline", column] / seconds
+            cells.append(f"{seconds * 1e3:10.2f} ({ratio:6.1f})")
+        print(f"{runtime:14}" + "".join(f"{cell:>20}" for cell in cells))
+    print("\n" + json.dumps({f"{r}, {c}": round(s * 1e3, 3) for (r, c), s in found.items()}))
+
+
+def machine() -> str:
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = lines[0].split(":")[1].strip() if lines else name
+    return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+if __name__ == "__main__":
+    main()
