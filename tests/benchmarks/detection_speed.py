@@ -23,9 +23,16 @@ LENGTHS = {"60 tokens": 240, "512 tokens": 2048}
 REFUSALS = 0.05
 TEXTS = 600
 
-_BARE = "import resource, numpy; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-_LOADED = """
-import resource, time, numpy
+_PEAK = """
+def peak():
+    with open("/proc/self/status") as lines:
+        return next(line.split()[1] for line in lines if line.startswith("VmHWM"))
+"""
+_BARE = _PEAK + "import numpy; print(peak())"
+_LOADED = (
+    _PEAK
+    + """
+import time, numpy
 from demur.detection.embedded import EmbeddedDetector
 from demur.vocabulary import Evidence
 start = time.perf_counter()
@@ -33,8 +40,9 @@ detector = EmbeddedDetector.load()
 spent = time.perf_counter() - start
 for text in ("Paris.", "I can't see the image you mention.", "word " * 5000):
     detector.classify(Evidence(text=text))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, spent)
+print(peak(), spent)
 """
+)
 
 
 def mix(data: Path, chars: int) -> list[str]:

@@ -34,8 +34,8 @@ _CHECKS = (
 class Thresholds:
     """Scores in [0, 1]. ``refusal`` decides whole texts, the others texts that still run.
 
-    A beginning of at least ``prefix_least`` characters is normal below ``prefix_normal``; one of
-    any length is a refusal from ``prefix_refusal`` on.
+    A beginning of at least ``prefix_least`` bytes is normal below ``prefix_normal`` and a refusal
+    from ``prefix_refusal`` on; a shorter one says too little ("I'm sorry" may be a condolence).
     ``kind`` is the least probability with which a refusal's kind is named.
     """
 
@@ -147,9 +147,11 @@ class EmbeddedDetector:
         ):
             _, opinion, _, *kinds = second.encoder.outputs(text).tolist()
             score = second.prefix.score(logit, opinion)
+        if len(raw.encode("utf-8", "replace")) < self.thresholds.prefix_least:
+            return self._verdict("uncertain", score)
         if score >= self.thresholds.prefix_refusal:
             return self._verdict("refusal", score, self._kind(kinds))
-        if score < self.thresholds.prefix_normal and len(raw) >= self.thresholds.prefix_least:
+        if score < self.thresholds.prefix_normal:
             return self._verdict("normal", score)
         return self._verdict("uncertain", score)
 

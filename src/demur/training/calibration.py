@@ -61,7 +61,7 @@ def calibrate(
             "refusal": 0.5,
             "prefix_normal": normal,
             "prefix_refusal": stop,
-            "prefix_least": thresholds.least_chars,
+            "prefix_least": thresholds.least_bytes,
             "kind": thresholds.kind,
         },
         "second": settings,
@@ -131,11 +131,13 @@ def _prefix_thresholds(
         if not beginnings:
             continue
         scores = sigmoid(answers_of(network, beginnings)[:, 1])
-        late = scores[[len(text) >= settings.least_chars for text in beginnings]]
+        late = scores[
+            [len(text.encode("utf-8", "replace")) >= settings.least_bytes for text in beginnings]
+        ]
         if row.label == 1 and caught and late.size:
             lowest.append(float(late.min()))
         elif row.label == 0:
-            highest.append(float(scores.max()))
+            highest.append(float(late.max()) if late.size else 0.0)
     normal = float(np.quantile(lowest, settings.leak)) if lowest else 0.0
     stop = float(np.quantile(highest, 1 - settings.false_stops)) if highest else 1.0
     return min(normal, 0.45), min(max(stop, 0.5), 0.999)

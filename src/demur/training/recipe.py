@@ -91,7 +91,7 @@ class ThresholdSettings(Settings):
     false_positives: Annotated[Share, Field(description="Most normal ones refused.")] = 0.004
     leak: Annotated[Share, Field(description="Most refusals released too early.")] = 0.01
     false_stops: Annotated[Share, Field(description="Most normal ones stopped early.")] = 0.002
-    least_chars: Annotated[int, Field(ge=0, description="None is released before.")] = 32
+    least_bytes: Annotated[int, Field(ge=0, description="None is decided before.")] = 32
     kind: Annotated[Share, Field(description="Least probability of a kind that is named.")] = 0.6
 
 
