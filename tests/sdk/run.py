@@ -43,7 +43,15 @@ def run(checkout: Path, wanted: list[str], name: str, *plugin: str) -> Results:
     """The outcome of each test by its name."""
     junit = checkout.parent / f"{name}.xml"
     command = [sys.executable, "-m", "pytest", *wanted, *plugin, f"--junitxml={junit}", "-q"]
-    options = ["-o", "addopts=", "--tb=no", "--continue-on-collection-errors", "--no-header"]
+    options = [
+        "--continue-on-collection-errors",
+        "-o",
+        "addopts=",
+        "-p",
+        "no:warnings",
+        "--tb=no",
+        "--no-header",
+    ]
     path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
