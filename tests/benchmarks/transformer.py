@@ -1,6 +1,6 @@
 """The reference classifier's speed on every backend, beside the reference usage, in one table.
 
-    python tests/benchmarks/transformer.py [--work DIR] [--rounds N]
+    python tests/benchmarks/transformer.py [--work DIR] [--rounds N] [--only RUNTIME ...]
 
 The model has the reference's architecture (distilroberta, 82 M parameters) and random weights with
 a head fitted to two sentences, which is all that speed needs. Each runtime runs in a process of its
@@ -180,6 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, help="Keeps the model between runs.")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", nargs="+", choices=RUNTIMES, default=RUNTIMES)
     parser.add_argument("--serve", choices=RUNTIMES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
@@ -189,15 +190,17 @@ def main() -> None:
         work = options.work or Path(scratch)
         if not (work / "onnx" / "model_int8.onnx").exists():
             make_model(work)
-        show(measured(work, options.rounds), options.rounds)
+        runtimes = list(dict.fromkeys(["pipeline", *options.only]))
+        show(measured(work, runtimes, options.rounds), options.rounds)
 
 
-def measured(work: Path, rounds: int) -> dict[tuple[str, str], float]:
+def measured(work: Path, runtimes: list[str], rounds: int) -> dict[tuple[str, str], float]:
     """The median seconds a text of each runtime in each column."""
     columns = [*map(str, TOKENS), "32 at once", "5 % refusals"]
-    processes = {runtime: start(runtime, work) for runtime in RUNTIMES}
+    processes = {runtime: start(runtime, work) for runtime in runtimes}
     found: dict[tuple[str, str], list[float]] = {}
     for number in range(rounds):
+        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
         for column in columns:
             for runtime, process in processes.items():
                 process.stdin.write(f"{column} {number}\n")
@@ -231,7 +234,7 @@ def show(found: dict[tuple[str, str], float], rounds: int) -> None:
     print(f"{machine()}; load {os.getloadavg()[0]:.1f}; medians of {rounds} interleaved rounds")
     print("milliseconds a text (times faster than the pipeline)\n")
     print(f"{'':14}" + "".join(f"{name:>20}" for name in columns))
-    for runtime in RUNTIMES:
+    for runtime in dict.fromkeys(runtime for runtime, _ in found):
         cells = []
         for column in columns:
             seconds = found[runtime, column]

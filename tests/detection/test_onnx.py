@@ -95,6 +95,22 @@ def test_needs_neither_torch_nor_transformers(exported: Path) -> None:
     assert done.stdout == "refusal\n"
 
 
+def test_a_program_may_end_during_a_pass(exported: Path) -> None:
+    """An interpreter that ends while texts are being scored ends cleanly."""
+    program = (
+        "import sys\n"
+        "from demur.detection.transformer import TransformerDetector\n"
+        "from demur.policy.schema import TransformerSettings\n"
+        "settings = TransformerSettings(model=sys.argv[1], backend='onnx')\n"
+        "detector = TransformerDetector(settings)\n"
+        "futures = [detector.batcher.submit(f'word{i} ' * 400) for i in range(200)]\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(exported)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("name", ["model_int8.onnx", "tokenizer.json", "config.json", "demur.json"])
 def test_damaged_folders(exported: Path, tmp_path: Path, name: str) -> None:
     """A file that is damaged or gone is named, with the remedy."""

@@ -7,6 +7,7 @@ that nobody waits for any more is not scored.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import threading
 import time
@@ -25,6 +26,8 @@ U = TypeVar("U")
 Score = Callable[[Sequence[str]], Iterable[tuple[int, float]]]
 """Texts in; the index and score of each out, each as soon as it is known."""
 
+LAST_PASS: Final = 5.0
+"""Seconds that an ending interpreter waits for a pass that is under way."""
 SMOOTHING: Final = 0.2
 """Weight of the newest pass in the running mean of what a character costs."""
 
@@ -124,7 +127,7 @@ class _Line:
         self._chars = 0
         self._cost = 0.0
         self._crowded = False
-        self._closed = False
+        self.closed = False
         self.passes = 0
         self.lock = threading.RLock()
         self._arrived = threading.Condition(self.lock)
@@ -133,7 +136,7 @@ class _Line:
         key = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
         future: Future[float] = Future()
         with self.lock:
-            if self._closed:
+            if self.closed:
                 raise DetectorError(f"{self.name}: closed")
             if key in self._known:
                 self._known.move_to_end(key)
@@ -179,7 +182,7 @@ class _Line:
         """What is scored next; waits for it. ``None`` once closed."""
         with self.lock:
             while not self._order:
-                if self._closed:
+                if self.closed:
                     return None
                 self._arrived.wait()
             if self._crowded and self._seconds:
@@ -224,7 +227,7 @@ class _Line:
 
     def close(self) -> None:
         with self.lock:
-            self._closed = True
+            self.closed = True
             left, self._order = list(self._order), deque()
             self._arrived.notify_all()
         self.fail(left, DetectorError(f"{self.name}: closed"))
@@ -236,10 +239,29 @@ def _weight(text: str) -> int:
 
 
 def _work(line: _Line) -> None:
-    while (taken := line.take()) is not None:
-        if taken:
-            _score(line, taken)
-        del taken
+    thread = threading.current_thread()
+    _RUNNING[thread] = line
+    try:
+        while (taken := line.take()) is not None:
+            if taken:
+                _score(line, taken)
+            del taken
+    finally:
+        _RUNNING.pop(thread, None)
+
+
+_RUNNING: Final[dict[threading.Thread, _Line]] = {}
+
+
+@atexit.register
+def _finish() -> None:
+    """End the workers: a thread that is killed inside a native runtime aborts the process."""
+    running = list(_RUNNING.items())
+    for _, line in running:
+        line.close()
+    until = time.monotonic() + LAST_PASS
+    for thread, _ in running:
+        thread.join(max(0.0, until - time.monotonic()))
 
 
 def _score(line: _Line, taken: list[_Entry]) -> None:
@@ -248,6 +270,8 @@ def _score(line: _Line, taken: list[_Entry]) -> None:
     try:
         for index, score in line.score([entry.text for entry in taken]):
             line.answer(left.pop(index), score)
+            if line.closed:
+                break
     except Exception as error:  # noqa: BLE001 - handed to those who wait; Guarded judges it
         line.fail(left.values(), error)
     else:
