@@ -202,8 +202,8 @@ def table(times: dict[str, Times], memory: dict[str, float], requests: int) -> N
         mid, slow = np.percentile(found.whole, [50, 99])
         begun = float(np.median(found.first))
         later = begun - float(np.median(plain.first))
-        print(f"| {name} | {rate:.0f} | {share:.2f} | {mid:.1f} | {mid - p50:+.1f} | {slow:.1f} "
-              f"| {slow - p99:+.1f} | {begun:.0f} | {later:+.0f} | {memory[name]:.0f} |")  # fmt: skip
+        print(f"| {name} | {rate:.0f} | {share:.2f} | {mid:.1f} "
+              f"| {mid - p50:+.1f} | {slow:.1f} | {slow - p99:+.1f} | {begun:.0f} | {later:+.0f} | {memory[name]:.0f} |")  # fmt: skip
 
 
 def detectors(path: Path) -> None:

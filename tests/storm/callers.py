@@ -42,6 +42,7 @@ async def call_async(client: Any, scenario: Scenario) -> Sighting:
 
 def _note(seen: Sighting, error: BaseException) -> None:
     seen.error = type(error).__name__
+    seen.cause = repr(error.__cause__)
     if isinstance(error, demur.RefusedError):
         seen.outcome = error.outcome
 

@@ -20,7 +20,8 @@ DELTAS = frozenset(
 
 @dataclass(slots=True)
 class Sighting:
-    """``models`` are the names that the answer came under, ``error`` the exception's type name.
+    """``models`` are the names that the answer came under, ``error`` the exception's type name,
+    ``cause`` what it came of.
 
     ``left``: the caller went of its own accord before the end.
     """
@@ -28,6 +29,7 @@ class Sighting:
     text: str = ""
     models: set[str] = field(default_factory=set)
     error: str | None = None
+    cause: str = ""
     left: bool = False
     outcome: Outcome | None = None
 

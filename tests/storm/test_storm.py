@@ -26,7 +26,7 @@ def test_the_oracle_knows_wrong_from_right() -> None:
     allowed = [Ending("b", "b0.0 b0.1")]
 
     def of(text: str, *models: str, error: str | None = None, left: bool = False) -> str | None:
-        return wrong(made, Sighting(text, set(models), error, left), allowed)
+        return wrong(made, Sighting(text, set(models), error, left=left), allowed)
 
     assert of("b0.0 b0.1", "b") is None
     assert of("b0.0", "b", left=True) is None
