@@ -202,8 +202,18 @@ def table(times: dict[str, Times], memory: dict[str, float], requests: int) -> N
         mid, slow = np.percentile(found.whole, [50, 99])
         begun = float(np.median(found.first))
         later = begun - float(np.median(plain.first))
-        print(f"| {name} | {rate:.0f} | {share:.2f} | {mid:.1f} "
-              f"| {mid - p50:+.1f} | {slow:.1f} | {slow - p99:+.1f} | {begun:.0f} | {later:+.0f} | {memory[name]:.0f} |")  # fmt: skip
+        cells = [
+            f"{rate:.0f}",
+            f"{share:.2f}",
+            f"{mid:.1f}",
+            f"{mid - p50:+.1f}",
+            f"{slow:.1f}",
+            f"{slow - p99:+.1f}",
+            f"{begun:.0f}",
+            f"{later:+.0f}",
+            f"{memory[name]:.0f}",
+        ]
+        print(f"| {name} | {' | '.join(cells)} |")  # fmt: skip
 
 
 def detectors(path: Path) -> None:
