@@ -64,6 +64,9 @@ class Storm:
         self._plain: dict[tuple[Any, ...], str | None] = {}
 
     async def run(self, requests: int, progress: Callable[[State], None] | None = None) -> None:
+        # What other tests of this process left to the collector, or still run, is not the storm's.
+        gc.collect()
+        self._threads = set(threading.enumerate())
         upstream = Upstream(self.state.seed)
         self._clients = Clients(upstream.origin)
         self._pool = ThreadPoolExecutor(THREADS, "storm")
@@ -174,7 +177,7 @@ class Storm:
             self.state.blame("left open", f"{report['connections'] - 1} connections")
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             self.state.blame("task left", task)
-        for thread in threading.enumerate():
+        for thread in set(threading.enumerate()) - self._threads:
             if thread.name.startswith("demur"):
                 self.state.blame("thread left", thread)
 

@@ -125,6 +125,8 @@ class _State:
             self._write(batch)
             with self._changed:
                 self._writing = 0
+                if self._dropping and len(self._items) < self._capacity // 2:
+                    self._dropping = False
                 self._changed.notify_all()
         self._at_end()
 
@@ -137,8 +139,6 @@ class _State:
             count = min(len(self._items), MOST_AT_ONCE)
             batch = [self._items.popleft() for _ in range(count)]
             self._writing = count
-            if self._dropping and len(self._items) < self._capacity // 2:
-                self._dropping = False
         return batch
 
     def _write(self, batch: list[Any]) -> None:
