@@ -137,7 +137,8 @@ def _claims(seen: Seen) -> Iterator[tuple[str, bool]]:
 
 
 def _replaced(seen: Seen) -> Iterator[tuple[str, bool]]:
-    labels = [(attempt["verdict"] or {}).get("label") for attempt in seen.record["attempts"]]
+    attempts = seen.record.get("attempts", ())
+    labels = [(attempt["verdict"] or {}).get("label") for attempt in attempts]
     yield "the first attempt was judged a refusal, the second not", labels == ["refusal", "normal"]
     yield "the caller got the fallback's answer", seen.demur.text == ANSWER
     if seen.scene.stream:
