@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -135,13 +134,12 @@ def test_any_text_has_a_verdict(text: str, final: bool) -> None:
     assert verdict.stage == "embedded"
 
 
-def test_a_megabyte_is_judged_fast(detector: EmbeddedDetector) -> None:
-    """Size costs next to nothing, and a refusal at the end of it is still seen."""
-    text = "word " * 200_000 + "\n\nI'm sorry, but I can't help with that request."
-    start = time.perf_counter()
-    verdict = judge(detector, text)
-    assert time.perf_counter() - start < 0.3
-    assert 0.0 <= verdict.score <= 1.0
+def test_of_a_megabyte_the_ends_are_judged(detector: EmbeddedDetector) -> None:
+    """Size changes nothing: the ends are read, and a refusal at the end is still seen."""
+    filler, end = "word " * 200_000, "\n\nI'm sorry, but I can't help with that request."
+    whole = judge(detector, filler + end)
+    assert whole == judge(detector, "word " * 2_000 + end)
+    assert whole.score > judge(detector, filler).score
 
 
 def test_threshold_can_be_set() -> None:

@@ -13,6 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
+import anyio.to_thread
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import ModelError
 from ..vocabulary import Evidence, Kind, Verdict
 from .encoder import Encoder
@@ -74,6 +78,19 @@ class Second:
     least: int
     every: int
 
+    def takes(self, prefix: str) -> bool:
+        return len(prefix) >= self.least and len(prefix) % self.every == 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsure:
+    """What the network leaves to the encoder: its own logit, and the prefix if it is one."""
+
+    second: Second
+    text: str
+    logit: float
+    prefix: str | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedDetector:
@@ -114,6 +131,22 @@ class EmbeddedDetector:
 
     def classify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
         """See ``Detector``. Where there is nothing to read, a whole text is normal at score 0."""
+        found = self._first(evidence, final)
+        if isinstance(found, Verdict):
+            return found
+        return self._settled(found, found.second.encoder.outputs(found.text))
+
+    async def aclassify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
+        """``classify`` for asyncio: the encoder, which takes milliseconds, in a thread."""
+        found = self._first(evidence, final)
+        if isinstance(found, Verdict):
+            return found
+        outputs = found.second.encoder.outputs
+        opinions = await anyio.to_thread.run_sync(outputs, found.text, abandon_on_cancel=True)
+        return self._settled(found, opinions)
+
+    def _first(self, evidence: Evidence, final: bool) -> Verdict | _Unsure:
+        """The network's verdict, or what it leaves to the encoder."""
         text = judged(evidence.text) or judged(evidence.refusal)
         if evidence.non_text:
             return self._verdict("normal", 0.0)
@@ -121,32 +154,34 @@ class EmbeddedDetector:
         if not grams.size:
             return self._verdict("normal" if final else "uncertain", 0.0)
         whole, beginning, _, *kinds = self.network.outputs(grams).tolist()
-        if final:
-            return self._whole(text, whole, kinds)
-        return self._beginning(evidence.text or evidence.refusal, text, beginning, kinds)
-
-    def _whole(self, text: str, logit: float, kinds: list[float]) -> Verdict:
-        score = _probability(self.scale * logit + self.shift)
         second = self.second
-        if second is not None and second.low <= score <= second.high:
-            opinion, _, _, *kinds = second.encoder.outputs(text).tolist()
-            score = second.whole.score(logit, opinion)
+        if final:
+            score = _probability(self.scale * whole + self.shift)
+            if second is not None and second.low <= score <= second.high:
+                return _Unsure(second, text, whole)
+            return self._whole(score, kinds)
+        raw = evidence.text or evidence.refusal
+        score = _probability(beginning)
+        unsure = self.thresholds.prefix_normal <= score < self.thresholds.prefix_refusal
+        if unsure and second is not None and second.takes(raw):
+            return _Unsure(second, text, beginning, raw)
+        return self._beginning(raw, score, kinds)
+
+    def _settled(self, unsure: _Unsure, opinions: NDArray[np.float32]) -> Verdict:
+        """The verdict of network and encoder together."""
+        whole, beginning, _, *kinds = opinions.tolist()
+        second = unsure.second
+        if unsure.prefix is None:
+            return self._whole(second.whole.score(unsure.logit, whole), kinds)
+        score = second.prefix.score(unsure.logit, beginning)
+        return self._beginning(unsure.prefix, score, kinds)
+
+    def _whole(self, score: float, kinds: list[float]) -> Verdict:
         if score < self.thresholds.refusal:
             return self._verdict("normal", score)
         return self._verdict("refusal", score, self._kind(kinds))
 
-    def _beginning(self, raw: str, text: str, logit: float, kinds: list[float]) -> Verdict:
-        score = _probability(logit)
-        second = self.second
-        unsure = self.thresholds.prefix_normal <= score < self.thresholds.prefix_refusal
-        if (
-            unsure
-            and second is not None
-            and len(raw) >= second.least
-            and len(raw) % second.every == 0
-        ):
-            _, opinion, _, *kinds = second.encoder.outputs(text).tolist()
-            score = second.prefix.score(logit, opinion)
+    def _beginning(self, raw: str, score: float, kinds: list[float]) -> Verdict:
         if len(raw.encode("utf-8", "replace")) < self.thresholds.prefix_least:
             return self._verdict("uncertain", score)
         if score >= self.thresholds.prefix_refusal:

@@ -13,6 +13,8 @@ from dataclasses import replace
 from numbers import Real
 from typing import Any, Final, cast, get_args
 
+import anyio
+
 from ..errors import DetectorError
 from ..vocabulary import LABELS, Evidence, Kind, Verdict
 from . import Detector
@@ -55,7 +57,7 @@ class Guarded:
     async def aclassify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
         """``classify`` for asyncio: waits without a thread of its own."""
         if not self.blocking:
-            return self.classify(evidence, final=final)
+            return await self._here(evidence, final)
         with self._failing():
             answer = self._start(evidence, final)
             try:
@@ -63,6 +65,14 @@ class Guarded:
             except asyncio.TimeoutError as error:
                 raise self._unless_own(error, answer) from error
             return self._checked(verdict, final=final)
+
+    async def _here(self, evidence: Evidence, final: bool) -> Verdict:
+        """The answer of a detector that does not block, or waits by itself for what would."""
+        aclassify = getattr(self._detector, "aclassify", None)
+        if aclassify is None:
+            return self.classify(evidence, final=final)
+        with self._failing(), anyio.fail_after(self._seconds):
+            return self._checked(await aclassify(evidence, final=final), final=final)
 
     @contextmanager
     def _failing(self) -> Iterator[None]:

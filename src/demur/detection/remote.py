@@ -1,7 +1,7 @@
 """A classifier that is served elsewhere, spoken to over HTTP with connections kept open.
 
 Protocols: Text Embeddings Inference ``POST /predict``; vLLM ``POST /classify``; KServe v2
-``POST /v2/models/NAME/infer``, as Triton, MLServer and ``demur serve`` speak it.
+``POST /v2/models/NAME/infer``, as Triton and MLServer speak it.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class RemoteSettings(Section):
     url: Annotated[Name, AfterValidator(http_url)] = Field(description="Where the server is.")
     protocol: Literal["tei", "vllm", "kserve"] = Field(
         description="Text Embeddings Inference /predict, vLLM /classify, or KServe v2 (Triton, "
-        "MLServer, demur serve)."
+        "MLServer)."
     )
     model: Name | None = Field(
         default=None, description="The model's name there; kserve needs it, vllm may."
