@@ -215,6 +215,8 @@ def test_a_signal_leaves_nothing_running(
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        # Where the tests run in a shell's background, children are born deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     end = time.monotonic() + 30
     while not running(tmp_path) and time.monotonic() < end:

@@ -47,15 +47,20 @@ def proxy(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def ask(proxy: Proxy, model: str, **more: Any) -> str:
+    whole, streamed = both(proxy, model, **more)
+    assert streamed == whole
+    return whole
+
+
+def both(proxy: Proxy, model: str, **more: Any) -> tuple[str, str]:
+    """What a whole response and then a streamed one say."""
     import openai
 
     with openai.OpenAI(base_url=f"{proxy.url}/v1", api_key=MASTER_KEY, max_retries=0) as client:
         whole = client.chat.completions.create(model=model, messages=ASK, **more)
         stream = client.chat.completions.create(model=model, messages=ASK, stream=True, **more)
         texts = [c.choices[0].delta.content or "" for c in stream if c.choices]
-    text: str = whole.choices[0].message.content
-    assert "".join(texts) == text
-    return text
+    return whole.choices[0].message.content, "".join(texts)
 
 
 def test_off_unless_asked_for(proxy: Proxy) -> None:
@@ -82,12 +87,12 @@ def test_policy_is_reloaded(proxy: Proxy) -> None:
     path = proxy.folder / "policy.yaml"
     shadow = {**POLICY, "mode": "shadow"}
     _replace(path, yaml.safe_dump(shadow))
-    assert _within(20, lambda: ask(proxy, "guarded") == REFUSAL)
+    assert _within(20, lambda: both(proxy, "guarded") == (REFUSAL, REFUSAL))
     _replace(path, "version: 1\nrules:\n  - {name: x, actoins: [tag]}\n")
     assert _within(20, lambda: "rules[0].actoins: unknown key" in proxy.log())
     assert ask(proxy, "guarded") == REFUSAL
     _replace(path, yaml.safe_dump(POLICY))
-    assert _within(20, lambda: ask(proxy, "guarded") == SECOND)
+    assert _within(20, lambda: both(proxy, "guarded") == (SECOND, SECOND))
     with urlopen(f"{proxy.url}/metrics/", timeout=20) as answer:
         page = answer.read().decode()
     assert 'demur_policy_reloads_total{outcome="failed"} 1.0' in page

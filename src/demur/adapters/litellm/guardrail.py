@@ -35,7 +35,7 @@ from .requests import choices_of, matchable, opted_out, through_proxy
 from .rights import everybody, proxy_router, usable_in_proxy
 from .settings import Source, check_mode, policy_of
 from .setup import setups_of
-from .spend import bucket, keep_out_of_the_log, log_refused, metadata_of, tags_of
+from .spend import bucket, keep_out_of_the_log, log_refused, metadata_of, set_apart, tags_of
 from .stream import Source as Stream
 from .stream import StreamPort, relay
 from .surfaces import Surface, in_own_shape, surface_for
@@ -302,7 +302,8 @@ class DemurGuardrail(CustomGuardrail):
         logging_obj = data.get("litellm_logging_obj")
         keep_out_of_the_log(logging_obj)
         first = served.outcome.attempts[0]
-        self._behind_the_response(log_refused(logging_obj, response, marks_of(self, first)))
+        refused = set_apart(logging_obj, marks_of(self, first))
+        self._behind_the_response(log_refused(refused, response))
         return native
 
     def _is_ours(self, data: Data, surface: Surface | None) -> bool:

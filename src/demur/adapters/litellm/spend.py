@@ -78,15 +78,10 @@ def tags_of_verdict(verdict: Verdict) -> Iterator[str]:
         yield f"demur:{verdict.label}"
 
 
-async def log_refused(
-    logging_obj: Any, response: litellm.ModelResponse, marks: Mapping[str, list[Any]]
-) -> None:
-    """Log a refused attempt that LiteLLM will not: as a failed one that was paid for.
+def set_apart(logging_obj: Any, marks: Mapping[str, list[Any]]) -> Any:
+    """A copy of an attempt's logging object, so that nothing said or logged later changes its row.
 
     ``marks`` are entries for the row's metadata; tags are added to those there are.
-
-    Like every end of a request it gives back the caller's slot of ``max_parallel_requests``. The
-    logging object is copied, so that nothing else is logged twice.
     """
     attempt = copy.copy(logging_obj)
     attempt.model_call_details = dict(logging_obj.model_call_details)
@@ -97,6 +92,15 @@ async def log_refused(
     for metadata in logged(attempt):
         _merge_tags(metadata, marks["tags"])
         metadata.update({k: v for k, v in marks.items() if k != "tags"})
+    return attempt
+
+
+async def log_refused(attempt: Any, response: litellm.ModelResponse) -> None:
+    """Log a refused attempt that LiteLLM will not: as a failed one that was paid for.
+
+    ``attempt`` is its logging object, set apart. Like every end of a request this gives back the
+    caller's slot of ``max_parallel_requests``.
+    """
     model = str(attempt.model_call_details.get("model") or "")
     attempt.record_assembled_response_for_failure(response)
     await attempt.async_failure_handler(AttemptRefusedError(model), "")

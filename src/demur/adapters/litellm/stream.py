@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +32,7 @@ from .spend import (
     counted,
     log_refused,
     metadata_of,
+    set_apart,
 )
 from .surfaces import ItemReader, Surface
 
@@ -115,19 +123,26 @@ class StreamPort:
     def emit(self, record: Outcome) -> None:
         self._exchange.emit(record)
 
-    async def log_refused(
+    def log_refused(
         self, served: Source, outcome: Outcome, marks_of: Callable[[Attempt], Any]
-    ) -> None:
-        """Log the streams that were dropped for ``served``. One that had ended logs itself."""
+    ) -> Coroutine[Any, Any, None]:
+        """Log the streams that were dropped for ``served``. One that had ended logs itself.
+
+        What is logged is settled now; awaiting the result logs it.
+        """
+        dropped = []
         for source in self._opened:
             attempt = outcome.attempts[source.attempt]
             if source is served or source.ended or source.logging_obj is None:
                 continue
-            if attempt.verdict is None:
-                continue
-            text = source.held_text(self._exchange.surface)
-            response = await counted(self._request, attempt.model, text)
-            await log_refused(source.logging_obj, response, marks_of(attempt))
+            if attempt.verdict is not None:
+                row = set_apart(source.logging_obj, marks_of(attempt))
+                dropped.append((row, attempt.model, source.held_text(self._exchange.surface)))
+        return self._log_dropped(dropped)
+
+    async def _log_dropped(self, dropped: Sequence[tuple[Any, str, str]]) -> None:
+        for row, model, text in dropped:
+            await log_refused(row, await counted(self._request, model, text))
 
     def _source(self, native: Any, attempt: int, logging_obj: Any) -> Source:
         reader = ItemReader(self._exchange.surface)
