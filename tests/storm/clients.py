@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
 from dataclasses import replace
 from typing import Any
@@ -77,7 +76,6 @@ class Clients:
 
     def __init__(self, origin: str) -> None:
         self.records: defaultdict[str, list[Outcome]] = defaultdict(list)
-        self._lock = threading.Lock()
         self._hanging = HangingDetector()
         options = {"base_url": f"{origin}/v1", "api_key": "any", "max_retries": 0, "timeout": 300.0}
         self.plain = {
@@ -121,8 +119,7 @@ class Clients:
         return wrapped
 
     def _note(self, record: Outcome) -> None:
-        with self._lock:
-            self.records[record.requested_model].append(record)
+        self.records[record.requested_model].append(record)
 
 
 async def _closed(client: Any, *, blocking: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -117,8 +119,18 @@ class BlockingStream:
             return None
 
     def close(self) -> None:
-        """The consumer wants no more: cut what is open and record it. Safe to call again."""
+        """The consumer wants no more: cut what is open and record it. Safe to call again.
+
+        For a stream that was dropped that is done on a thread of its own: the garbage collector
+        may have interrupted this one anywhere, and what is needed here may be a lock it holds.
+        """
         self._leaving = True
+        if self._step is not None and isinstance(sys.exc_info()[1], GeneratorExit):
+            _thread.start_new_thread(self._close, ())
+            return
+        self._close()
+
+    def _close(self) -> None:
         if not self._turn.acquire(blocking=False):
             # Another thread is reading: cutting its stream ends that, and it does the rest.
             if self.served is not None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import time
+from dataclasses import replace
 
 import pytest
-from openai_stage import ANSWER, REFUSAL
+from openai_stage import ANSWER, REFUSAL, Caller
 
 import demur
 from demur.testing import Reply
@@ -28,6 +30,36 @@ def test_a_dropped_stream_is_cut_and_recorded(caller, serve, tmp_path, text):
     del stream
     assert eventually(lambda: swept(caller) and len(lines(path)) == 1)
     assert upstream.wait_for_cut(served)
+
+
+def test_collecting_a_stream_waits_for_no_lock(serve):
+    """The collector may interrupt a thread anywhere, also in a sink that holds its lock."""
+    upstream = serve(primary=Reply(ANSWER, delay=0.05))
+    lock, records = threading.Lock(), []
+
+    def sink(record):
+        with lock:
+            records.append(record)
+
+    caller = Caller("sync")
+    client = caller.wrap(upstream)
+    wiring = vars(client)["_demur_wiring"]
+    vars(client)["_demur_wiring"] = replace(wiring, sink=sink)
+
+    def drop():
+        stream = caller.create(client, stream=True)
+        caller.items(stream, 3)
+        with lock:
+            del stream
+            gc.collect()
+
+    thread = threading.Thread(target=drop, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert eventually(lambda: len(records) == 1)
+    assert upstream.wait_for_cut("primary")
+    caller.close()
 
 
 def swept(caller):
