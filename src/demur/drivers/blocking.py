@@ -126,8 +126,10 @@ class BlockingStream:
         """
         self._leaving = True
         if self._step is not None and isinstance(sys.exc_info()[1], GeneratorExit):
-            _thread.start_new_thread(self._close, ())
-            return
+            # A dying interpreter starts no threads, and has none that could hold a lock.
+            with suppress(RuntimeError):
+                _thread.start_new_thread(self._close, ())
+                return
         self._close()
 
     def _close(self) -> None:
