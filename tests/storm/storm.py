@@ -71,7 +71,7 @@ class Storm:
         self._clients = Clients(upstream.origin)
         self._pool = ThreadPoolExecutor(THREADS, "storm")
         try:
-            with nothing_unheard(self.state):
+            with nothing_unheard(self.state), collected_between_batches():
                 await self._calibrate()
                 while self.state.done < requests:
                     numbers = range(self.state.done, min(self.state.done + self._batch, requests))
@@ -208,6 +208,20 @@ def _heard(state: State, context: dict[str, Any]) -> None:
     # each in a task of its own, and one may find another at work on it. Plain clients' collide too.
     if "asynchronous generator is already running" not in str(context.get("exception")):
         state.blame("unraisable", repr(context))
+
+
+@contextmanager
+def collected_between_batches() -> Iterator[None]:
+    """No garbage collection while requests run.
+
+    httpcore's pool is not safe against it, with or without demur: collecting a dropped stream in a
+    thread that holds the pool's lock waits for that lock for ever.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def resident() -> float:
