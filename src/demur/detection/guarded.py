@@ -61,8 +61,10 @@ class Guarded:
         with self._failing():
             answer = self._start(evidence, final)
             try:
-                verdict = await asyncio.wait_for(asyncio.wrap_future(answer), self._seconds)
-            except asyncio.TimeoutError as error:
+                # Not `wait_for`: before Python 3.12 it loses a cancellation that meets the answer.
+                with anyio.fail_after(self._seconds):
+                    verdict = await asyncio.wrap_future(answer)
+            except (TimeoutError, asyncio.TimeoutError) as error:
                 raise self._unless_own(error, answer) from error
             return self._checked(verdict, final=final)
 
