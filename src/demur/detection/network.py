@@ -76,13 +76,16 @@ class Network:
         """The head's logits for one text of at least one word."""
         layers = self.dense
         read = self._convolve(self._embed(grams))
-        starts = np.flatnonzero(np.diff(grams.segments, prepend=-1))
-        strongest = np.maximum.reduceat(read, starts, axis=0)
-        earlier = np.zeros_like(strongest)
-        earlier[1:] = strongest[:-1]
-        places = layers["place.weight"][np.minimum(np.arange(starts.size), PLACES - 1)]
-        joined = np.concatenate([strongest, earlier], axis=1)
-        sentences = _relu(joined @ layers["sentence.weight"].T + layers["sentence.bias"] + places)
+        strongest = np.maximum.reduceat(read, _firsts(grams.segments), axis=0)
+        count, width = strongest.shape
+        joined = np.zeros((count, 2 * width), dtype=np.float32)
+        joined[:, :width] = strongest
+        joined[1:, width:] = strongest[:-1]
+        sentences = joined @ layers["sentence.weight"].T
+        sentences += layers["sentence.bias"]
+        sentences[:PLACES] += layers["place.weight"][:count]
+        sentences[PLACES:] += layers["place.weight"][PLACES - 1]
+        sentences = _relu(sentences)
         attention = _softmax(sentences @ layers["attention.weight"][0])
         pooled = np.concatenate(
             [sentences.max(axis=0), attention @ sentences, sentences[0], sentences[-1]]
@@ -94,25 +97,29 @@ class Network:
     def _embed(self, grams: NGrams) -> Floats:
         """One vector a word: its runs summed, its pieces averaged by the root of their number."""
         rows = self.rows(grams.hashes)
-        known = np.flatnonzero(rows >= 0)
-        rows, words, pieces = rows[known], grams.words[known], grams.pieces[known]
-        counts = np.bincount(words[pieces], minlength=grams.size)
-        weights = np.where(pieces, 1.0 / np.sqrt(np.maximum(counts, 1))[words], 1.0)
-        order = np.argsort(words, kind="stable")
-        vectors = self.table[rows[order]] * weights[order, None].astype(np.float32)
+        known = (rows >= 0).nonzero()[0]
         embedded = np.zeros((grams.size, self.table.shape[1]), dtype=np.float32)
-        if order.size:
-            sorted_words = words[order]
-            firsts = np.flatnonzero(np.diff(sorted_words, prepend=-1))
-            embedded[sorted_words[firsts]] = np.add.reduceat(vectors, firsts, axis=0)
+        if not known.size:
+            return embedded
+        runs = int(known.searchsorted(grams.runs))
+        words = grams.words[known]
+        counts = np.bincount(words[runs:], minlength=grams.size)
+        weights = np.ones(known.size, dtype=np.float32)
+        weights[runs:] = (1.0 / np.sqrt(np.maximum(counts, 1)))[words[runs:]]
+        # Of sixteen bits it is sorted by radix, and no window holds more words than that.
+        order = words.astype(np.uint16).argsort(kind="stable")
+        vectors = self.table[rows[known[order]]] * weights[order, None]
+        words = words[order]
+        firsts = _firsts(words)
+        embedded[words[firsts]] = np.add.reduceat(vectors, firsts, axis=0)
         return embedded * self.scale
 
     def _convolve(self, embedded: Floats) -> Floats:
-        padded = np.concatenate(
-            [np.zeros((WIDTH - 1, embedded.shape[1]), dtype=np.float32), embedded]
-        )
-        count = embedded.shape[0]
-        views = np.concatenate([padded[i : i + count] for i in range(WIDTH)], axis=1)
+        count, width = embedded.shape
+        views = np.zeros((count, WIDTH * width), dtype=np.float32)
+        for place in range(WIDTH):
+            late = WIDTH - 1 - place
+            views[late:, place * width : (place + 1) * width] = embedded[: max(0, count - late)]
         return _relu(views @ self.dense["conv.weight"].T + self.dense["conv.bias"])
 
 
@@ -122,6 +129,13 @@ def slots_of(keys: NDArray[np.uint32]) -> NDArray[np.int32]:
     at = keys >> np.uint32(32 - SLOT_BITS)
     slots[at[::-1]] = np.arange(keys.size, dtype=np.int32)[::-1]
     return slots
+
+
+def _firsts(sorted_places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each place begins in a sorted, not empty, array of them."""
+    begins = np.ones(sorted_places.size, dtype=bool)
+    np.not_equal(sorted_places[1:], sorted_places[:-1], out=begins[1:])
+    return begins.nonzero()[0]
 
 
 def _relu(values: Floats) -> Floats:
