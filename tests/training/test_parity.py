@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demur.detection.encoder import HEAD_PIECES, MATRICES, TAIL_PIECES, Encoder
+from demur.detection.encoder import MATRICES, Encoder
 from demur.detection.network import Network
 from demur.detection.ngrams import extract
 from demur.detection.text import judged
@@ -104,11 +104,13 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_encoder(start: Path) -> None:
     """The encoder in numpy gives what it gives in torch, up to eight bits of the weights."""
     from demur.training.encoder import TorchEncoder, pad
+    from demur.training.recipe import EncoderSettings
 
     pretrained = Pretrained.read(start)
-    net = TorchEncoder(pretrained, range(len(pretrained.pieces)), DEPTH, 0.1)
+    settings = EncoderSettings(depth=DEPTH, head=20, tail=8)
+    net = TorchEncoder(pretrained, range(len(pretrained.pieces)), settings)
     encoder = Encoder.build(net.arrays())
-    read = [encoder.pieces.read(judged(t), HEAD_PIECES, TAIL_PIECES) for t in TEXTS]
+    read = [encoder.pieces.read(judged(t), 20, 8) for t in TEXTS]
     net.eval()
     with torch.no_grad():
         expected = net(*pad(read)).numpy()

@@ -20,8 +20,6 @@ from .pieces import Pieces
 
 Floats = NDArray[np.float32]
 
-HEAD_PIECES = 46
-TAIL_PIECES = 16
 HEADS = 12
 BLOCK = 32
 MATRICES = ("q", "k", "v", "ao", "fi", "fo")
@@ -46,7 +44,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """Frozen weights and their vocabulary."""
+    """Frozen weights and their vocabulary. Of a long text it reads ``head`` and ``tail`` pieces."""
 
     pieces: Pieces
     blocks: NDArray[np.uint8]
@@ -54,8 +52,10 @@ class Encoder:
     places: Floats
     norm: tuple[Floats, Floats]
     layers: tuple[Layer, ...]
-    head: Floats
-    head_bias: Floats
+    answers: Floats
+    answers_bias: Floats
+    head: int
+    tail: int
 
     @classmethod
     def load(cls, path: Path) -> Encoder:
@@ -68,6 +68,7 @@ class Encoder:
 
     @classmethod
     def build(cls, arrays: Mapping[str, NDArray[Any]]) -> Encoder:
+        head, tail = arrays["window"].tolist()
         names = arrays["pieces"].tobytes().decode("utf-8").split("\n")
         if len(names) != arrays["word"].shape[0]:
             raise ValueError(f"{len(names)} pieces but {arrays['word'].shape[0]} embeddings")
@@ -78,18 +79,20 @@ class Encoder:
             places=arrays["places"].astype(np.float32),
             norm=(arrays["norm.weight"], arrays["norm.bias"]),
             layers=tuple(_layer(arrays, i) for i in range(int(arrays["depth"]))),
-            head=arrays["head.weight"],
-            head_bias=arrays["head.bias"],
+            answers=arrays["head.weight"],
+            answers_bias=arrays["head.bias"],
+            head=head,
+            tail=tail,
         )
 
     def outputs(self, text: str) -> Floats:
         """The head's logits for one normalised text."""
-        found = self.pieces.read(text, HEAD_PIECES, TAIL_PIECES)
+        found = self.pieces.read(text, self.head, self.tail)
         state = _normed(self._words(found) + self.places[: len(found)], self.norm)
         for layer in self.layers:
             state = _through(layer, state)
         pooled = np.concatenate([state[0], state.mean(axis=0)])
-        answers: Floats = self.head @ pooled + self.head_bias
+        answers: Floats = self.answers @ pooled + self.answers_bias
         return answers
 
     def _words(self, found: list[int]) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from .fitting import KINDS, Fit, Progress, read
 from .pretrained import Pretrained
 from .recipe import Recipe
 from .rows import Row, clean, lean, read_rows
-from .second import EncoderFit
+from .second import Compose, EncoderFit
+from .written import Draws, written_rows
 
 Stage = Callable[[str], Progress]
 """Starts the progress bar of a stage and gives what moves it on."""
@@ -35,11 +37,12 @@ def build(recipe: Recipe, data: Path, into: Path, stage: Stage, start: Path | No
     """
     pretrained = _pretrained(recipe, start)
     train = clean(_rows(data, recipe.data.train))
-    partial = lean(_rows(data, recipe.data.partial), recipe.data.leaning)
+    unclear = lean(_rows(data, recipe.data.partial), recipe.data.leaning)
     develop = clean(_rows(data, recipe.data.develop))
-    rows = [*train, *partial]
-    composer = Composer(rows, np.random.default_rng(recipe.seed + 1))
-    arrays = _network(recipe, rows, composer, stage)
+    rows = [*train, *unclear]
+    own, own_develop = written_rows()
+    fresh = _fresh(recipe, rows, own)
+    arrays = _network(recipe, rows, fresh, stage)
     network = Network.build(arrays)
     folder = into / recipe.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,15 +50,17 @@ def build(recipe: Recipe, data: Path, into: Path, stage: Stage, start: Path | No
     encoder = None
     if pretrained is not None:
         fit = EncoderFit(recipe, pretrained, rows)
-        fit.run(composer.compose, stage("encoder"))
+        fit.run(fresh, stage("encoder"))
         second = fit.net.arrays()
         save(folder / "encoder.npz", second)
         encoder = Encoder.build(second)
-    found = calibrate(network, encoder, develop, recipe.thresholds, recipe.encoder)
+    found = calibrate(
+        network, encoder, [*develop, *clean(own_develop)], recipe.thresholds, recipe.encoder
+    )
     (folder / "config.json").write_text(
         json.dumps(configuration(recipe, found), indent=2) + "\n", encoding="utf-8"
     )
-    write_card(folder, recipe, rows)
+    write_card(folder, recipe, [*rows, *own])
     return folder
 
 
@@ -89,12 +94,22 @@ def _pretrained(recipe: Recipe, start: Path | None) -> Pretrained | None:
     return Pretrained.read(start)
 
 
-def _network(
-    recipe: Recipe, rows: Sequence[Row], composer: Composer, stage: Stage
-) -> dict[str, NDArray[Any]]:
-    def fresh() -> list[Row]:
-        return composer.compose(recipe.augment.templates)
+def _fresh(recipe: Recipe, rows: Sequence[Row], own: Sequence[Row]) -> Compose:
+    """Gives texts beside the data's: some drawn from those written by hand, the others composed."""
+    composer = Composer(rows, np.random.default_rng(recipe.seed + 1))
+    draws = Draws(own, np.random.default_rng(recipe.seed + 2))
 
+    def fresh(number: int) -> list[Row]:
+        drawn = round(number * recipe.augment.written) if own else 0
+        return [*draws.draw(drawn), *composer.compose(number - drawn)]
+
+    return fresh
+
+
+def _network(
+    recipe: Recipe, rows: Sequence[Row], compose: Compose, stage: Stage
+) -> dict[str, NDArray[Any]]:
+    fresh = partial(compose, recipe.augment.templates)
     reading = stage("reading")
     items = []
     shown = [*clean(rows), *fresh(), *fresh()]

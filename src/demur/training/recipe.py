@@ -68,12 +68,14 @@ class EncoderSettings(Settings):
 
     depth: Annotated[int, Field(ge=1, description="Layers kept, the lowest first.")] = 6
     pieces: Annotated[int, Field(ge=100, description="Pieces kept of its vocabulary.")] = 22_000
+    head: Annotated[int, Field(ge=8, le=400, description="Pieces read of a text's beginning.")] = 96
+    tail: Annotated[int, Field(ge=0, le=100, description="And, of a longer text, of its end.")] = 32
     texts: Annotated[int, Field(ge=1, description="Texts seen in all.")] = 48_000
     batch: Annotated[int, Field(ge=1)] = 24
     rate: Annotated[float, Field(gt=0.0)] = 2e-4
     prefixes: Share = 0.3
     dropout: Share = 0.1
-    composed: Annotated[Share, Field(description="Share of texts composed from templates.")] = 0.4
+    composed: Annotated[Share, Field(description="Share of fresh texts.")] = 0.4
     unsure: Annotated[Share, Field(description="Share of normal answers it may be asked of.")] = (
         0.05
     )
@@ -81,7 +83,10 @@ class EncoderSettings(Settings):
 
 
 class AugmentSettings(Settings):
-    templates: Annotated[int, Field(ge=0, description="Composed texts an epoch.")] = 0
+    templates: Annotated[int, Field(ge=0, description="Fresh texts an epoch, beside the data.")] = 0
+    written: Annotated[Share, Field(description="Share of them written by hand, not composed.")] = (
+        0.0
+    )
     disguise: Annotated[Share, Field(description="Share of texts whose form is changed.")] = 0.25
 
 

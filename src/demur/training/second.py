@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..detection.encoder import HEAD_PIECES, TAIL_PIECES, Encoder
+from ..detection.encoder import Encoder
 from ..detection.pieces import Pieces
 from ..detection.text import judged
 from .encoder import TorchEncoder, pad, prune
@@ -24,7 +25,7 @@ _CHUNK = 40
 _PULL = 1.0
 
 Compose = Callable[[int], list[Row]]
-"""Composes that many texts from templates."""
+"""Gives that many texts beside the data's."""
 
 
 class EncoderFit:
@@ -39,28 +40,36 @@ class EncoderFit:
         self.random = np.random.default_rng(recipe.seed)
         self.rows = clean(rows)
         kept = prune(start, (judged(row.response) for row in rows), settings.pieces)
-        self.net = TorchEncoder(start, kept, settings.depth, settings.dropout)
+        self.net = TorchEncoder(start, kept, settings)
         self.pieces = Pieces.of(
             [start.pieces[k] for k in kept], start.scores[kept].astype(float).tolist()
         )
         self.loss = 0.7
 
     def run(self, compose: Compose, progress: Progress) -> None:
+        """Weights are kept in float32; passes run on a copy of them in bfloat16, which processors
+        multiply several times faster."""
         settings = self.settings
         total = -(-settings.texts // settings.batch)
         trained = [p for p in self.net.parameters() if p.requires_grad]
+        passing = deepcopy(self.net).bfloat16().train()
+        copies = [p for p in passing.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(trained, lr=settings.rate, weight_decay=0.01)
         rate = torch.optim.lr_scheduler.LambdaLR(optimiser, schedule(total))
         done = 0
         while done < total:
             for batch in self._batches(compose)[: total - done]:
-                self.net.train()
-                loss = self._loss(batch)
-                optimiser.zero_grad()
+                loss = self._loss(passing, batch)
+                passing.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
+                for weight, copy in zip(trained, copies, strict=True):
+                    weight.grad = None if copy.grad is None else copy.grad.float()
                 torch.nn.utils.clip_grad_norm_(trained, 1.0)
                 optimiser.step()
                 rate.step()
+                with torch.no_grad():
+                    for weight, copy in zip(trained, copies, strict=True):
+                        copy.copy_(weight)
                 done += 1
                 self.loss += 0.02 * (loss.item() - self.loss)
                 progress(done, total, self.loss)
@@ -79,13 +88,12 @@ class EncoderFit:
         order = self.random.permutation(len(batches))
         return [batches[i] for i in order]
 
-    def _loss(self, batch: Sequence[tuple[list[int], Row]]) -> torch.Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            answers = self.net(*pad([pieces for pieces, _ in batch]))
+    def _loss(self, net: TorchEncoder, batch: Sequence[tuple[list[int], Row]]) -> torch.Tensor:
+        answers = net(*pad([pieces for pieces, _ in batch]))
         return loss_of(answers.float(), [row for _, row in batch], self.recipe.fit.smoothing)
 
     def _read(self, text: str) -> list[int]:
-        return self.pieces.read(judged(text), HEAD_PIECES, TAIL_PIECES)
+        return self.pieces.read(judged(text), self.settings.head, self.settings.tail)
 
 
 def opinions_of(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float64]:
