@@ -1,0 +1,87 @@
+"""The official OpenAI and Anthropic SDKs, asking a proxy whose models refuse, help, or dawdle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from official import SDKS, Sdk
+from proxy_scene import ANSWER, REFUSAL, SECOND
+from proxy_stage import LIMITED_KEY, SPENT_KEY, TEAM_KEY, Proxy
+
+from demur.testing import Upstream
+
+pytest.importorskip("openai")
+pytest.importorskip("anthropic")
+
+surfaces = pytest.mark.parametrize("sdk", SDKS, ids=lambda sdk: sdk.surface)
+streams = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+
+
+def shown(headers: Any) -> dict[str, str]:
+    """demur's headers."""
+    found = {name.lower(): value for name, value in headers.items()}
+    return {n.removeprefix("x-demur-"): v for n, v in found.items() if n.startswith("x-demur-")}
+
+
+@surfaces
+@streams
+@pytest.mark.parametrize("model", ["primary", "slow", "translated"])
+def test_refusal_is_replaced(proxy: Proxy, sdk: Sdk, stream: bool, model: str) -> None:
+    """The SDK gets the fallback's answer, whole and valid, and headers that say so."""
+    text, headers = sdk.ask(proxy, model, stream=stream)
+    assert text == SECOND
+    told = shown(headers)
+    assert float(told.pop("score")) < 0.5
+    assert told == {
+        "label": "normal",
+        "source": "embedded",
+        "rule": f"rule-{model}",
+        "attempts": "2",
+        "served-model": "second",
+    }
+    assert headers["x-litellm-attempted-fallbacks"] == "1"
+
+
+@surfaces
+@streams
+def test_normal_answer(proxy: Proxy, sdk: Sdk, stream: bool) -> None:
+    """A helpful model's answer passes, judged."""
+    text, headers = sdk.ask(proxy, "helpful", stream=stream)
+    assert text == ANSWER
+    told = shown(headers)
+    assert (told["label"], told["attempts"], told["served-model"]) == ("normal", "1", "helpful")
+
+
+@surfaces
+@streams
+def test_everybody_refuses(proxy: Proxy, sdk: Sdk, stream: bool) -> None:
+    """If the fallback refuses too, the original refusal is what the SDK parses."""
+    text, headers = sdk.ask(proxy, "both", stream=stream)
+    assert text == REFUSAL
+    told = shown(headers)
+    assert (told["label"], told["attempts"], told["served-model"]) == ("refusal", "2", "both")
+
+
+@surfaces
+@pytest.mark.parametrize("model", ["slow", "translated"])
+def test_refused_stream_is_cut(proxy: Proxy, upstream: Upstream, sdk: Sdk, model: str) -> None:
+    """The refused upstream's connection is closed while it still has much to say."""
+    sdk.ask(proxy, model, stream=True)
+    call = upstream.calls("m-refusing-slowly")[-1]
+    assert call.finished.wait(5)
+    assert call.cut
+
+
+@surfaces
+@streams
+@pytest.mark.parametrize("key", [LIMITED_KEY, TEAM_KEY, SPENT_KEY])
+def test_no_right_to_the_fallback(
+    proxy: Proxy, upstream: Upstream, sdk: Sdk, stream: bool, key: str
+) -> None:
+    """The key or its team may not use the fallback, or the budget is spent: the refusal stays."""
+    before = len(upstream.calls("m-second"))
+    text, headers = sdk.ask(proxy, "primary", stream=stream, key=key)
+    assert text == REFUSAL
+    assert shown(headers)["attempts"] == "1"
+    assert len(upstream.calls("m-second")) == before
