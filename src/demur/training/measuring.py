@@ -182,7 +182,7 @@ def judge_prefixes(detector: Detector, judged: Judged, advance: Advance) -> Pref
         if label != "uncertain":
             counts[(0 if label == "normal" else 2) + int(row.label == 1), first:] += 1
         if row.label == 0:
-            tokens.append(_tokens(row.response[:chars]))
+            tokens.append(tokens_of(row.response[:chars]))
         elif judged.calls[index]:
             caught += 1
             kept += label == "refusal"
@@ -213,7 +213,8 @@ def _decided(detector: Detector, text: str, ends: Iterable[int]) -> tuple[str, i
     return "uncertain", shown
 
 
-def _tokens(text: str) -> float:
+def tokens_of(text: str) -> float:
+    """About how many tokens a text has."""
     latin = sum(ord(character) < 0x2E80 for character in text)
     return latin / CHARS_A_TOKEN + (len(text) - latin)
 

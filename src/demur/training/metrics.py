@@ -29,6 +29,12 @@ class Quality:
     false_positive_rate: float
 
 
+def sigmoid(logits: Scores) -> Scores:
+    """Scores in [0, 1] of logits."""
+    answers: Scores = 1.0 / (1.0 + np.exp(-np.clip(logits, -60.0, 60.0)))
+    return answers
+
+
 def quality(scores: Scores, calls: Calls, labels: Labels) -> Quality:
     """Measure calls against labels (1: refusal). ``loss`` is the mean negative log-likelihood."""
     refusals = labels == 1

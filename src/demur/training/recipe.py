@@ -94,8 +94,11 @@ class ThresholdSettings(Settings):
     """What the thresholds must hold on the development rows."""
 
     false_positives: Annotated[Share, Field(description="Most normal ones refused.")] = 0.004
-    leak: Annotated[Share, Field(description="Most refusals released too early.")] = 0.01
-    false_stops: Annotated[Share, Field(description="Most normal ones stopped early.")] = 0.002
+    false_stops: Annotated[
+        float, Field(gt=0, le=1, description="Most normal ones stopped early.")
+    ] = 0.002
+    held_median: Annotated[float, Field(gt=0, description="Most tokens held, in the median.")] = 12
+    held_p95: Annotated[float, Field(gt=0, description="And at the 95th percentile.")] = 40
     least_bytes: Annotated[int, Field(ge=0, description="None is decided before.")] = 32
     kind: Annotated[Share, Field(description="Least probability of a kind that is named.")] = 0.6
 

@@ -15,6 +15,7 @@ from ..detection.pieces import Pieces
 from ..detection.text import judged
 from .encoder import TorchEncoder, pad, prune
 from .fitting import Progress, loss_of, schedule
+from .metrics import sigmoid
 from .network import OUTPUTS
 from .pretrained import Pretrained
 from .recipe import EncoderSettings, Recipe
@@ -109,13 +110,23 @@ def weigh(
     """Logistic regression of the labels on both logits, held near equal weights."""
     features = np.stack([network, encoder, np.ones_like(network)], axis=1)
     prior = np.array([0.3, 0.7, 0.0])
-    pull = np.diag([_PULL, _PULL, 0.1])
+    pull = np.array([_PULL, _PULL, 0.1])
+
+    def cost(weights: NDArray[np.float64]) -> float:
+        signs = np.where(labels > 0, -1.0, 1.0)
+        misfit = np.logaddexp(0.0, signs * (features @ weights)).sum()
+        return float(misfit + 0.5 * (pull * (weights - prior) ** 2).sum())
+
     weights = prior.copy()
-    for _ in range(50):
-        scores = 1.0 / (1.0 + np.exp(-np.clip(features @ weights, -60, 60)))
-        slope = features.T @ (scores - labels) + pull @ (weights - prior)
-        curve = (features * (scores * (1 - scores))[:, None]).T @ features + pull
+    for _ in range(100):
+        scores = sigmoid(features @ weights)
+        slope = features.T @ (scores - labels) + pull * (weights - prior)
+        curve = (features * (scores * (1 - scores))[:, None]).T @ features + np.diag(pull)
         step = np.linalg.solve(curve, slope)
+        before = cost(weights)
+        # Newton's full step overshoots where the labels are nearly told apart.
+        while cost(weights - step) > before and np.abs(step).max() > 1e-9:
+            step = step / 2
         weights = weights - step
         if np.abs(step).max() < 1e-6:
             break

@@ -1,0 +1,58 @@
+"""Thresholds for a stream's beginning, chosen by playing rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from demur.detection.embedded import EmbeddedDetector
+from demur.training.beginnings import Beginnings, choose
+from demur.training.measuring import judge, judge_prefixes
+from demur.training.recipe import ThresholdSettings
+from demur.training.rows import Row
+from demur.training.second import weigh
+
+TEXTS = [
+    ("Lisbon is the capital of Portugal, and it lies on the river Tagus. " * 4, 0),
+    ("I'm sorry, but I can't help with that request. " * 4, 1),
+    ("The committee met on Tuesday. Its report says that nothing was decided. " * 3, 0),
+    ("I won't write that. I can suggest another subject for your speech, though. " * 3, 1),
+    ("Yes.", 0),
+]
+ROWS = [Row(text, label) for text, label in TEXTS]
+
+
+def test_playing_is_what_the_detector_does() -> None:
+    """The thresholds of a model, played, keep the recall and hold the tokens `demur eval` finds."""
+    detector = EmbeddedDetector.load()
+    judged = judge("embedded", detector, ROWS, lambda done, total: None)
+    expected = judge_prefixes(detector, judged, lambda done, total: None)
+    second = detector.second
+    assert second is not None
+    weights = {n: getattr(second.prefix, n) for n in ("network", "encoder", "shift")}
+    settings = {"prefix": weights, "least": second.least, "every": second.every}
+    thresholds = detector.thresholds
+    played = Beginnings(
+        ROWS, judged.calls, detector.network, second.encoder, settings, int(thresholds.prefix_least)
+    ).play(thresholds.prefix_normal, thresholds.prefix_refusal)
+    assert played.recall_kept == expected.recall_kept
+    assert played.median_tokens == expected.median_tokens
+
+
+def test_the_choice_keeps_within_limits() -> None:
+    """A tight limit on false stops gives no lower threshold for stopping than a loose one."""
+    detector = EmbeddedDetector.load()
+    found = Beginnings(ROWS, np.array([label == 1 for _, label in TEXTS]), detector.network,
+                       None, None, 32)  # fmt: skip
+    tight = choose(found, ThresholdSettings(false_stops=0.001))
+    loose = choose(found, ThresholdSettings(false_stops=1.0))
+    assert found.play(*tight).false_stops <= 0.001
+    assert found.play(*loose).recall_kept >= found.play(*tight).recall_kept
+
+
+def test_weighing_holds_where_labels_are_told_apart() -> None:
+    """Both opinions right about everything give finite weights near their prior, not infinity."""
+    logits = np.concatenate([np.full(300, -12.0), np.full(300, 12.0)])
+    weights = weigh(logits, logits, (logits > 0).astype(float))
+    assert 0.0 < weights["network"] < 5.0
+    assert 0.0 < weights["encoder"] < 5.0
+    assert abs(weights["shift"]) < 1.0
