@@ -136,5 +136,10 @@ def rule_actions(actions: Sequence[str], *, retries: bool) -> None:
         raise _error("the action retry needs a section retry: with fallbacks: [other-model]")
 
 
+def budget_limits(*limits: object) -> None:
+    if all(limit is None for limit in limits):
+        raise _error("limits nothing; give calls, seconds or cost")
+
+
 def _error(message: str) -> PydanticCustomError:
     return PydanticCustomError("policy", message)

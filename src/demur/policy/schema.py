@@ -45,6 +45,7 @@ from .section import Flag as Flag
 from .section import Name as Name
 from .section import Seconds as Seconds
 from .section import Section as Section
+from .standing_settings import Breaker, Budget, Price, Shared, Sticky
 
 Action = Literal["tag", "log", "retry", "error"]
 TriggerLabel = Literal["refusal", "partial"]
@@ -124,6 +125,12 @@ class Retry(Section):
     provider_errors: Flag = Field(
         default=False,
         description="LiteLLM only: fall back, too, where the provider's policy made it fail.",
+    )
+    breaker: Breaker | None = Field(
+        default=None, description="Start at a fallback while a model refuses too often."
+    )
+    sticky: Sticky | None = Field(
+        default=None, description="Keep a conversation at the model that answered."
     )
 
 
@@ -215,11 +222,23 @@ class Policy(Section):
     metrics: Annotated[tuple[Metrics, ...], AfterValidator(distinct)] = Field(
         default=(), description="prometheus: counters; opentelemetry: an event on the active span."
     )
+    budgets: tuple[Budget, ...] = Field(
+        default=(), description="What retries may add, for all rules together; each must allow it."
+    )
+    prices: Mapping[Name, Price] = Field(
+        default_factory=dict,
+        description="By model, for budgets of cost; LiteLLM knows those of its models.",
+    )
+    shared: Shared | None = Field(
+        default=None,
+        description="Where replicas share state. Default: LiteLLM's Redis in a proxy that has one, "
+        "else each process has its own.",
+    )
 
     @cached_property
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that name what the policy says, defaults included."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        text = json.dumps(_told(self.model_dump(mode="json")), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def facts(self, metadata: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -264,6 +283,16 @@ class Policy(Section):
             base_url=elsewhere.base_url,
             api_key_env=elsewhere.api_key_env,
         )
+
+
+_ADDED = frozenset({"breaker", "sticky", "budgets", "prices", "shared"})
+
+
+def _told(said: Any) -> Any:
+    """Without the sections that the format has got since, where they are not used."""
+    if isinstance(said, dict):
+        return {k: _told(v) for k, v in said.items() if v or k not in _ADDED}
+    return [_told(item) for item in said] if isinstance(said, list) else said
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
