@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import math
 import threading
 import time
 import weakref
@@ -30,6 +31,10 @@ LAST_PASS: Final = 5.0
 """Seconds that an ending interpreter waits for a pass that is under way."""
 SMOOTHING: Final = 0.2
 """Weight of the newest pass in the running mean of what a character costs."""
+ADMITTED: Final = 0.5
+"""Of a caller's patience, what the queue before it may take: the speed is only estimated."""
+PASS: Final = 0.25
+"""Of it, what one pass may take, in which the shortest text is answered first."""
 
 
 @dataclass(eq=False)
@@ -38,6 +43,8 @@ class _Entry:
 
     key: bytes
     text: str
+    until: float = math.inf
+    """When its last caller stops waiting, by the monotonic clock."""
     waiting: list[Future[float]] = field(default_factory=list)
 
     def wanted(self) -> bool:
@@ -48,11 +55,12 @@ class Batcher:
     """Scores texts together. ``submit`` never blocks; ``close`` ends its threads.
 
     ``size`` texts at most go into one pass. Under load a pass waits up to ``seconds`` to fill; a
-    caller who is alone is served at once. No more than ``queue`` texts wait, and none that would by
-    the measured speed wait longer than ``patience`` seconds: beyond that ``submit`` raises
-    ``DetectorError``, which costs its caller nothing. The same text is scored once while it waits,
-    and not again while it is among the last ``cache`` texts; only digests of texts are kept.
-    ``workers`` threads score at the same time, which serves remote models alone.
+    caller who is alone is served at once. Callers wait ``patience`` seconds: no more than ``queue``
+    texts wait, and by the measured speed no longer than half of it; beyond that ``submit`` raises
+    ``DetectorError``, which costs its caller nothing. A text whose time has passed fails unscored.
+    The same text is scored once while it waits, and not again while it is among the last ``cache``
+    texts; only digests of texts are kept. ``workers`` threads score at the same time, which serves
+    remote models alone.
     """
 
     def __init__(
@@ -68,7 +76,7 @@ class Batcher:
         workers: int = 1,
     ) -> None:
         self.name = name
-        self._line = _Line(name, score, size, seconds, queue, cache, patience)
+        self._line = _Line(name, score, size, seconds, queue, cache, patience, workers)
         self._workers = workers
         self._threads: list[threading.Thread] = []
         # Workers hold the line, not the batcher, so one that is dropped unclosed ends them too.
@@ -117,10 +125,12 @@ class _Line:
         queue: int,
         cache: int,
         patience: float | None,
+        workers: int,
     ) -> None:
         self.name, self.score = name, score
         self._size, self._seconds, self._queue = size, seconds, queue
-        self._cache, self._patience = cache, patience
+        self._cache, self._workers = cache, workers
+        self._patience = math.inf if patience is None else patience
         self._known: OrderedDict[bytes, float] = OrderedDict()
         self._order: deque[_Entry] = deque()
         self.entries: dict[bytes, _Entry] = {}
@@ -149,23 +159,31 @@ class _Line:
                 self._order.append(entry)
                 self._chars += _weight(text)
                 self._arrived.notify()
+            entry.until = time.monotonic() + self._patience
             entry.waiting.append(future)
         return future
 
     def _admit(self, chars: int) -> None:
+        """Raises ``DetectorError`` where too many wait, those left out who gave up."""
+        if not self._crowd(chars):
+            return
+        self._forget_cancelled()
+        if crowd := self._crowd(chars):
+            raise DetectorError(f"{self.name}: overloaded, {crowd}")
+
+    def _crowd(self, chars: int) -> str:
+        """What keeps a text of so many characters from being served in time, in words."""
         if len(self._order) >= self._queue:
-            self._forget_cancelled()
-        if len(self._order) >= self._queue:
-            raise DetectorError(f"{self.name}: overloaded, {self._queue} texts wait already")
+            return f"{self._queue} texts wait already"
+        if not self._chars or self._patience == math.inf:
+            return ""
+        if not self._cost:  # nobody knows yet how long a pass takes
+            full = len(self.entries) >= self._size * self._workers
+            return f"{len(self.entries)} texts wait for the first answers" if full else ""
         wait = (self._chars + chars) * self._cost
-        if self._chars and self._patience is not None and wait > self._patience:
-            self._forget_cancelled()
-            wait = (self._chars + chars) * self._cost
-            if self._chars and wait > self._patience:
-                raise DetectorError(
-                    f"{self.name}: overloaded, an answer would take {wait:.1f} s "
-                    f"of {self._patience:g} s"
-                )
+        if wait <= self._patience * ADMITTED:
+            return ""
+        return f"an answer would take {wait:.1f} s of {self._patience:g} s"
 
     def _forget_cancelled(self) -> None:
         kept = deque(entry for entry in self._order if entry.wanted())
@@ -189,16 +207,31 @@ class _Line:
                 until = time.monotonic() + self._seconds
                 while len(self._order) < self._size and (left := until - time.monotonic()) > 0:
                     self._arrived.wait(left)
-            taken: list[_Entry] = []
-            while self._order and len(taken) < self._size:
-                entry = self._order.popleft()
-                if entry.wanted():
-                    taken.append(entry)
-                else:
-                    self._leave(entry)
+            taken, late = self._gathered()
             self._crowded = len(taken) > 1
             self.passes += bool(taken)
-            return taken
+        self.fail(late, DetectorError(f"{self.name}: no answer within {self._patience:g} s"))
+        return taken
+
+    def _gathered(self) -> tuple[list[_Entry], list[_Entry]]:
+        """What makes up the next pass, and what was found late on the way."""
+        taken: list[_Entry] = []
+        late: list[_Entry] = []
+        now = time.monotonic()
+        room = self._patience * PASS / self._cost if self._cost else math.inf
+        while self._order and len(taken) < self._size:
+            entry = self._order[0]
+            if not entry.wanted():
+                self._leave(entry)
+            elif entry.until <= now:
+                late.append(entry)
+            elif taken and _weight(entry.text) > room:
+                break
+            else:
+                room -= _weight(entry.text)
+                taken.append(entry)
+            self._order.popleft()
+        return taken, late
 
     def answer(self, entry: _Entry, score: float) -> None:
         with self.lock:
@@ -220,8 +253,8 @@ class _Line:
                     future.set_exception(error)
 
     def learn(self, chars: int, seconds: float) -> None:
-        """What a character costs, as a running mean."""
-        cost = seconds / max(1, chars)
+        """What a character costs, as a running mean; workers share the cost."""
+        cost = seconds / max(1, chars) / self._workers
         with self.lock:
             self._cost = cost if not self._cost else self._cost + SMOOTHING * (cost - self._cost)
 

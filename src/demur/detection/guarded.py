@@ -18,9 +18,12 @@ import anyio
 from ..errors import DetectorError
 from ..vocabulary import LABELS, Evidence, Kind, Verdict
 from . import Detector
+from .complaints import Complaints
 
 HUNG_LIMIT: Final = 8
 """Calls past their deadline that may still run; beyond that a detector is not called."""
+WAY_BACK: Final = 0.05
+"""Of the time for an answer, what is kept for waking whoever waits: no timer is early."""
 
 _log = logging.getLogger("demur")
 
@@ -32,12 +35,15 @@ class Guarded:
     of its own, within ``seconds``. The thread is a daemon, so one that hangs for ever does not keep
     the interpreter from exiting. Others run inline. Safe to call from many threads; from asyncio
     await ``aclassify``.
-    What goes wrong is logged by its type alone, since an exception's message may quote the text.
+    What goes wrong is logged by its type alone, since an exception's message may quote the text;
+    what goes wrong all the time, now and then.
     """
 
     def __init__(self, detector: Detector, seconds: float, *, hung_limit: int = HUNG_LIMIT) -> None:
         self._detector = detector
         self._seconds = seconds
+        self._wait = seconds * (1 - WAY_BACK)
+        self._complaints = Complaints(_log)
         self._hung_limit = hung_limit
         self._hung = 0
         self._lock = threading.Lock()
@@ -49,7 +55,7 @@ class Guarded:
         with self._failing():
             answer = self._start(evidence, final)
             try:
-                verdict = answer.result(self._seconds)
+                verdict = answer.result(self._wait)
             except FutureTimeoutError as error:
                 raise self._unless_own(error, answer) from error
             return self._checked(verdict, final=final)
@@ -62,7 +68,7 @@ class Guarded:
             answer = self._start(evidence, final)
             try:
                 # Not `wait_for`: before Python 3.12 it loses a cancellation that meets the answer.
-                with anyio.fail_after(self._seconds):
+                with anyio.fail_after(self._wait):
                     verdict = await asyncio.wrap_future(answer)
             except (TimeoutError, asyncio.TimeoutError) as error:
                 raise self._unless_own(error, answer) from error
@@ -73,7 +79,7 @@ class Guarded:
         aclassify = getattr(self._detector, "aclassify", None)
         if aclassify is None:
             return self.classify(evidence, final=final)
-        with self._failing(), anyio.fail_after(self._seconds):
+        with self._failing(), anyio.fail_after(self._wait):
             return self._checked(await aclassify(evidence, final=final), final=final)
 
     @contextmanager
@@ -82,11 +88,11 @@ class Guarded:
         try:
             yield
         except DetectorError as error:
-            _log.warning("%s", error)
+            self._complaints.add(str(error))
             raise
         except Exception as error:  # the fail-open edge
             failure = DetectorError(f"{self.name}: raised {type(error).__name__}")
-            _log.warning("%s", failure)
+            self._complaints.add(str(failure))
             raise failure from error
 
     def _start(self, evidence: Evidence, final: bool) -> Future[Any]:
