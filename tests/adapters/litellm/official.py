@@ -14,6 +14,10 @@ Answer = tuple[str, Mapping[str, str]]
 """Text and headers."""
 
 
+class FailedResponseError(Exception):
+    """``response.failed``, which the SDK hands over like every event."""
+
+
 @dataclass(frozen=True)
 class Sdk:
     """One surface, asked whole or streamed by the SDK whose surface it is.
@@ -24,6 +28,15 @@ class Sdk:
     surface: str
     whole: Callable[[Proxy, str, str], Answer]
     streamed: Callable[[Proxy, str, str], Answer]
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What says that the server said no: an exception, or a Responses stream's last event."""
+        import anthropic
+        import openai
+
+        sdk = anthropic if self.surface == "messages" else openai
+        return sdk.APIError, FailedResponseError
 
     def ask(self, proxy: Proxy, model: str, *, stream: bool, key: str = MASTER_KEY) -> Answer:
         return (self.streamed if stream else self.whole)(proxy, model, key)
@@ -108,7 +121,10 @@ def _responses_streamed(proxy: Proxy, model: str, key: str) -> Answer:
     ):
         events = list(stream)
         kinds = [event.type for event in events]
-        assert (kinds[0], kinds[-1]) == ("response.created", "response.completed")
+        assert kinds[0] == "response.created"
+        if kinds[-1] == "response.failed":
+            raise FailedResponseError(events[-1].response.error.message)
+        assert kinds[-1] == "response.completed"
         assert kinds.count("response.created") == kinds.count("response.completed") == 1
         numbers = [event.sequence_number for event in events]
         assert numbers == sorted(set(numbers))

@@ -55,12 +55,22 @@ def test_normal_answer(proxy: Proxy, sdk: Sdk, stream: bool) -> None:
 
 @surfaces
 @streams
-def test_everybody_refuses(proxy: Proxy, sdk: Sdk, stream: bool) -> None:
-    """If the fallback refuses too, the original refusal is what the SDK parses."""
-    text, headers = sdk.ask(proxy, "both", stream=stream)
+@pytest.mark.parametrize("model", ["both", "only-broken"])
+def test_everybody_refuses(proxy: Proxy, sdk: Sdk, stream: bool, model: str) -> None:
+    """If the fallback refuses too, or fails, the original refusal is what the SDK parses."""
+    text, headers = sdk.ask(proxy, model, stream=stream)
     assert text == REFUSAL
     told = shown(headers)
-    assert (told["label"], told["attempts"], told["served-model"]) == ("refusal", "2", "both")
+    assert (told["label"], told["attempts"], told["served-model"]) == ("refusal", "2", model)
+
+
+@surfaces
+@streams
+def test_exhausted_error(proxy: Proxy, sdk: Sdk, stream: bool) -> None:
+    """``exhausted: error`` is an error of the SDK's, with models and labels but no text."""
+    with pytest.raises(sdk.errors, match="refusal") as caught:
+        sdk.ask(proxy, "error", stream=stream)
+    assert "help with that" not in str(caught.value)
 
 
 @surfaces

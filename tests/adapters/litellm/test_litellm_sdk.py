@@ -41,7 +41,7 @@ class Records(CustomLogger):  # type: ignore[misc, unused-ignore]
 
     def _note(self, status: str, kwargs: dict[str, Any]) -> None:
         row = kwargs["standard_logging_object"]
-        self.rows.append((status, row["model"], row["request_tags"]))
+        self.rows.append((status, row["model"].removeprefix("openai/"), row["request_tags"]))
 
     async def async_log_success_event(self, kwargs: Any, *_: Any, **__: Any) -> None:
         self._note("success", kwargs)
@@ -114,7 +114,7 @@ async def test_acompletion_falls_back(
     assert (outcome.ending, outcome.served_attempt.model) == ("fell_back", "openai/m-second")
     assert "demur" not in response.model_dump_json()
     assert sorted(await records.wait_for(2)) == [
-        ("failure", "m-refusing", ["demur:refusal"]),
+        ("success", "m-refusing", ["demur:refusal"]),
         ("success", "m-second", []),
     ]
 
@@ -188,19 +188,26 @@ async def test_router_falls_back(
     headers = response._hidden_params["additional_headers"]
     assert headers["x-litellm-attempted-fallbacks"] == 1
     rows = await records.wait_for(8)
-    assert [row[0] for row in rows] == ["failure", "success"] * 4
-    assert rows[-1][2] == ["demur:refusal", "demur:served:second"]
+    assert (
+        sorted(rows)
+        == [("success", "m-refusing", ["demur:refusal"])] * 4
+        + [("success", "m-second", ["demur:refusal", "demur:served:second"])] * 4
+    )
 
 
 @pytest.mark.parametrize("fallback", ["m-also-refusing", "m-broken"])
 async def test_router_keeps_the_refusal(
-    upstream: Upstream, callbacks: list[Any], fallback: str
+    upstream: Upstream, callbacks: list[Any], records: Records, fallback: str
 ) -> None:
     """If the Router's fallbacks refuse or fail, the original refusal is returned."""
     router = router_of(upstream, primary="m-refusing", other=fallback)
     callbacks.append(DemurGuardrail(policy("primary", "other"), router=router))
     response = await router.acompletion(model="primary", messages=ASK)
     assert response.choices[0].message.content == REFUSAL
+    status = "failure" if fallback == "m-broken" else "success"
+    assert sorted((row[0], row[1]) for row in await records.wait_for(2)) == sorted(
+        [("success", "m-refusing"), (status, fallback)]
+    )
 
 
 async def test_router_of_its_own(upstream: Upstream, callbacks: list[Any]) -> None:

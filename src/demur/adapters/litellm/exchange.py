@@ -8,6 +8,7 @@ Router brings is the answer to the call the flow waits for.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import count
 from time import perf_counter
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from ...flow.effects import Called, Failed
 from ...flow.plan import Plan
 from ...vocabulary import Completion, Evidence, Outcome, Target, Verdict
 from .rights import nobody
+from .rows import Row
 from .surfaces import Surface, read_completion
 
 KEY: Final = "_demur"
@@ -37,6 +39,7 @@ class Exchange:
     ``owed`` is a response the flow wants served that is not the one at hand: the Router is being
     made to come back for it. ``replaced`` says that the attempt last judged is not served, as far
     as is known. ``forbidden`` says that the provider's own policy made the first call fail.
+    ``rows`` are those of dropped attempts, not yet logged, which ``numbers`` counts.
     """
 
     def __init__(
@@ -56,6 +59,8 @@ class Exchange:
         self.owed: Completion | None = None
         self.replaced = False
         self.forbidden = False
+        self.rows: list[Row] = []
+        self.numbers = count()
         self.detector = detector
         self._sink = sink
         self._noted = _Noted(detector)
@@ -84,17 +89,15 @@ class Exchange:
             return self.outcome.detection_seconds if self.outcome is not None else 0.0
         return self._noted.seconds
 
-    @property
-    def begun(self) -> bool:
-        """Whether any attempt has answered."""
-        return self._begun
-
-    def spares(self, group: str | None) -> bool:
-        """Whether the policy wants ``group`` not called for an error of the provider's."""
+    def unwanted(self, group: str | None) -> str | None:
+        """Why the Router should not call ``group``, if so: the request is to fail, or the policy
+        wants nobody called for an error of the provider's."""
+        if self.refused is not None:
+            return str(self.refused)
         retry = self.plan.rule.retry
-        if self.begun or not self.forbidden or retry is None or retry.provider_errors:
-            return False
-        return any(target.model == group for target in self.plan.chain)
+        if self._begun or not self.forbidden or retry is None or retry.provider_errors:
+            return None
+        return "not called" if any(target.model == group for target in self.plan.chain) else None
 
     @property
     def settled(self) -> bool:

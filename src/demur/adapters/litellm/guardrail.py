@@ -9,16 +9,13 @@ LiteLLM only calls hooks that are defined on the registered class itself, so thi
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from functools import partial, wraps
-from typing import Any, Concatenate, TypeVar, final
+from collections.abc import AsyncGenerator, Mapping
+from functools import partial
+from typing import Any, final
 
 from litellm.exceptions import ContentPolicyViolationError
 from litellm.integrations.custom_guardrail import CustomGuardrail
 from litellm.types.guardrails import GuardrailEventHooks
-from typing_extensions import ParamSpec
 
 from ...attachment import outcome_of
 from ...detection import Detector
@@ -27,46 +24,25 @@ from ...flow.plan import Plan
 from ...sinks import Sinks
 from ...vocabulary import Outcome
 from . import chain, exchange, routers, sdk
+from .background import Background
+from .edge import fail_open
 from .exchange import Exchange
-from .headers import headers_of, show_in_stream, shown_group
-from .marks import mark, marks_of, record_of, show_outcome
+from .headers import headers_of
+from .marks import mark, marks_of, show_outcome
 from .once import check_loaded_once, stands_aside
+from .parking import parking_of
 from .requests import choices_of, matchable, opted_out, through_proxy
 from .rights import everybody, proxy_router, usable_in_proxy
+from .rows import Row, keep_failure_out_of_the_log, keep_out_of_the_log, let_failures_into_the_log
 from .settings import Source, check_mode, policy_of
+from .settlement import Settlement
 from .setup import setups_of
-from .spend import bucket, keep_out_of_the_log, log_refused, metadata_of, set_apart, tags_of
-from .stream import Source as Stream
+from .spend import bucket, metadata_of
 from .stream import StreamPort, relay
-from .surfaces import Surface, in_own_shape, surface_for
+from .surfaces import Surface, surface_for
+from .whole import Attempts
 
-P = ParamSpec("P")
-T = TypeVar("T")
 Data = dict[str, Any]
-
-_log = logging.getLogger("demur")
-
-
-def fail_open(
-    hook: Callable[Concatenate[DemurGuardrail, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[DemurGuardrail, P], Coroutine[Any, Any, T | None]]:
-    """A hook that never costs the caller the response: what goes wrong is logged by type."""
-
-    @wraps(hook)
-    async def guarded(self: DemurGuardrail, /, *args: P.args, **kwargs: P.kwargs) -> T | None:
-        if stands_aside(self):
-            return None
-        try:
-            return await hook(self, *args, **kwargs)
-        except chain.AttemptRefusedError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the fail-open edge
-            _log.warning(
-                "demur: %s failed with %s; the request goes on", hook.__name__, type(error).__name__
-            )
-            return None
-
-    return guarded
 
 
 @final
@@ -95,7 +71,8 @@ class DemurGuardrail(CustomGuardrail):
         check_loaded_once(type(self), guardrail_name, in_config=event_hook is not None)
         self._chains = routers.Chains(router)
         self._setups = setups_of(policy_of(policy, demur), detector, self._chains.hand_over)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
+        self._attempts = Attempts(self, self._background)
         super().__init__(
             guardrail_name=guardrail_name, event_hook=event_hook, default_on=default_on
         )
@@ -130,14 +107,21 @@ class DemurGuardrail(CustomGuardrail):
     async def async_pre_call_deployment_hook(self, kwargs: Data, call_type: Any) -> Data:
         """Spare the Router calls nobody wants; note the requests of an SDK Router."""
         found = exchange.find(kwargs)
+        logging_obj = kwargs.get("litellm_logging_obj")
         if found is None:
-            self._note_routed(kwargs, surface_for(call_type))
-        elif found.refused is not None:
-            raise chain.AttemptRefusedError(found.plan.requested.model, str(found.refused))
-        elif found.owed is not None:
+            parking = parking_of(kwargs)
+            if parking is not None:
+                parking.take(logging_obj)
+            else:
+                self._note_routed(kwargs, surface_for(call_type))
+            return kwargs
+        unwanted = found.unwanted(chain.group_of(metadata_of(kwargs)))
+        if unwanted is not None:
+            keep_failure_out_of_the_log(logging_obj)
+            raise chain.AttemptRefusedError(found.plan.requested.model, unwanted)
+        if found.owed is not None:
             kwargs["mock_response"] = chain.KEPT
-        elif found.spares(chain.group_of(metadata_of(kwargs))):
-            raise chain.AttemptRefusedError(found.plan.requested.model, "not called")
+        let_failures_into_the_log(logging_obj)
         return kwargs
 
     @fail_open
@@ -161,7 +145,7 @@ class DemurGuardrail(CustomGuardrail):
             return None
         found = exchange.find(request_data)
         if request_data.get("mock_response") == chain.KEPT:
-            return await self._serve_kept(found, request_data, response)
+            return await self._attempts.serve_kept(found, request_data, response)
         if found is None:
             return await self._serve_plain(request_data, response, surface_for(call_type))
         if not found.stream:
@@ -170,16 +154,7 @@ class DemurGuardrail(CustomGuardrail):
 
     @fail_open
     async def _bring(self, found: Exchange, data: Data, response: Any) -> None:
-        group = chain.group_of(metadata_of(data))
-        try:
-            serve_it = await found.bring(response, group, routed=group is not None)
-        except RefusedError as error:
-            raise chain.AttemptRefusedError(found.plan.requested.model, str(error)) from None
-        finally:
-            mark(self, found, data)
-        if not serve_it:
-            raise chain.AttemptRefusedError(found.plan.requested.model)
-        show_outcome(found, response)
+        await self._attempts.judge(found, data, response)
 
     # -- the proxy, after the call
 
@@ -191,15 +166,7 @@ class DemurGuardrail(CustomGuardrail):
         found = exchange.find(data)
         if found is None or found.stream or found.settled:
             return None
-        try:
-            if await found.bring(response, shown_group(response), routed=False):
-                return None
-            kept = await found.give_up()
-        except RefusedError as error:
-            raise chain.AttemptRefusedError(found.plan.requested.model, str(error)) from None
-        finally:
-            mark(self, found, data)
-        return None if kept is None else in_own_shape(found.surface, kept, response)
+        return await self._attempts.judge_cached(found, data, response)
 
     @fail_open
     async def async_post_call_response_headers_hook(
@@ -225,45 +192,14 @@ class DemurGuardrail(CustomGuardrail):
                 yield item
             return
         port = StreamPort(found, response, request_data, proxy_router())
-        released = partial(self._released, found, port, request_data, response)
-        items = relay(found.plan, port, found.detector, released)
+        settlement = Settlement(self, self._background, found, port, request_data, response)
+        items = relay(found.plan, port, found.detector, settlement.released)
         try:
             async for item in items:
                 yield item
         finally:
             await items.aclose()
-            mark(self, found, request_data)
-
-    def _released(
-        self,
-        found: Exchange,
-        port: StreamPort,
-        request: Data,
-        response: Any,
-        served: Stream,
-        first: Any,
-        outcome: Outcome,
-    ) -> None:
-        if "tag" in found.plan.rule.actions:
-            show_in_stream(response, served.native, first, outcome)
-            if served.attempt == 0:
-                mark(self, found, request)
-            else:
-                served.tags.extend(tags_of(outcome))
-                served.records.extend(record_of(self, found.verdict, found.seconds))
-        if len(outcome.attempts) > 1:
-            self._behind_the_response(port.log_refused(served, outcome, partial(marks_of, self)))
-
-    def _behind_the_response(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            _log.warning("demur: a refused stream is not logged: %s", type(error).__name__)
+            settlement.ended()
 
     # -- the SDK
 
@@ -289,9 +225,13 @@ class DemurGuardrail(CustomGuardrail):
             return None
         if group is None:
             found.rights = everybody
+        logging_obj = data.get("litellm_logging_obj")
+        row = None if logging_obj is None else Row(logging_obj, response)
         try:
             served = await sdk.serve(sdk.SdkPort(found, response, data), found.detector)
         except RefusedError as error:
+            keep_failure_out_of_the_log(logging_obj)
+            self._log_first(row, found)
             raise chain.AttemptRefusedError(found.plan.requested.model, str(error)) from error
         finally:
             mark(self, found, data)
@@ -299,12 +239,14 @@ class DemurGuardrail(CustomGuardrail):
         show_outcome(found, native)
         if native is response:
             return None
-        logging_obj = data.get("litellm_logging_obj")
         keep_out_of_the_log(logging_obj)
-        first = served.outcome.attempts[0]
-        refused = set_apart(logging_obj, marks_of(self, first))
-        self._behind_the_response(log_refused(refused, response))
+        self._log_first(row, found)
         return native
+
+    def _log_first(self, row: Row | None, found: Exchange) -> None:
+        if row is not None and found.outcome is not None:
+            row.mark(marks_of(self, found.plan, found.outcome.attempts[0].verdict))
+            self._background.run(row.write())
 
     def _is_ours(self, data: Data, surface: Surface | None) -> bool:
         """Whether a deployment hook is called for an SDK user's own chat completion."""
@@ -334,23 +276,6 @@ class DemurGuardrail(CustomGuardrail):
         if plan is None:
             return None
         return Exchange(plan, surface, setup.detector, partial(_write, plan, setup.sinks))
-
-    async def _serve_kept(self, found: Exchange | None, data: Data, response: Any) -> Any:
-        """The end of the chain: its mocked answer must never be what the caller gets."""
-        model = str(data.get("model"))
-        if found is None:
-            raise chain.AttemptRefusedError(model, "nothing was kept")
-        try:
-            kept = await found.give_up()
-        except RefusedError as error:
-            raise chain.AttemptRefusedError(model, str(error)) from None
-        finally:
-            mark(self, found, data)
-        if kept is None:
-            raise chain.AttemptRefusedError(model, "nothing was kept")
-        native = in_own_shape(found.surface, kept, response)
-        show_outcome(found, native)
-        return native
 
 
 def _write(plan: Plan, sinks: Sinks, outcome: Outcome) -> None:

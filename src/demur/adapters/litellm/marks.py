@@ -10,9 +10,11 @@ from litellm.integrations.custom_guardrail import CustomGuardrail
 from litellm.types.utils import GuardrailStatus, GuardrailTracingDetail
 
 from ...attachment import attach
-from ...vocabulary import Attempt, Verdict
+from ...flow.plan import Plan
+from ...vocabulary import Verdict
 from .exchange import Exchange
 from .headers import show
+from .rows import Marks
 from .spend import add_tags, bucket, logged, tags_of, tags_of_verdict
 
 RECORDS: Final = "standard_logging_guardrail_information"
@@ -84,12 +86,25 @@ def _status(verdict: Verdict | None, *, replaced: bool) -> GuardrailStatus:
     return "success" if verdict.label == "normal" else "guardrail_flagged"
 
 
-def marks_of(guardrail: CustomGuardrail, attempt: Attempt) -> dict[str, list[Any]]:
-    """The metadata entries that mark the row of an attempt that was dropped."""
-    verdict = attempt.verdict
+def marks_of(
+    guardrail: CustomGuardrail, plan: Plan, verdict: Verdict | None, seconds: float = 0.0
+) -> Marks:
+    """What marks the row of an attempt that was dropped."""
+    if "tag" not in plan.rule.actions:
+        return {"tags": []}
     return {
         "tags": [] if verdict is None else list(tags_of_verdict(verdict)),
-        RECORDS: record_of(guardrail, verdict, 0.0, replaced=True),
+        RECORDS: record_of(guardrail, verdict, seconds, replaced=True),
+    }
+
+
+def marks_of_served(guardrail: CustomGuardrail, found: Exchange) -> Marks:
+    """What marks the row of the attempt that is served in the end."""
+    if found.outcome is None or "tag" not in found.plan.rule.actions:
+        return {"tags": []}
+    return {
+        "tags": list(dict.fromkeys(tags_of(found.outcome))),
+        RECORDS: record_of(guardrail, found.outcome.verdict, found.seconds),
     }
 
 

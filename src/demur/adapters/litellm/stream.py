@@ -7,14 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Callable,
-    Coroutine,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,18 +16,14 @@ from ...drivers.awaiting import AwaitingStream
 from ...errors import RefusedError
 from ...flow.plan import Plan
 from ...flow.stream import stream_flow
-from ...vocabulary import Attempt, Chunk, Completion, Outcome, Target
+from ...vocabulary import Chunk, Completion, Outcome, Target
 from .chain import AttemptRefusedError
 from .exchange import KEY, Exchange
 from .marks import RECORDS
-from .spend import (
-    bucket_name,
-    counted,
-    log_refused,
-    metadata_of,
-    set_apart,
-)
-from .surfaces import ItemReader, Surface
+from .parking import KEY as PARKING
+from .parking import Parking
+from .spend import bucket_name, metadata_of
+from .surfaces import ItemReader, Surface, opening
 
 _log = logging.getLogger("demur")
 
@@ -48,17 +37,16 @@ _OF_THE_FIRST_CALL = frozenset(
 class Source:
     """One opened stream.
 
-    ``unreleased`` are the items read from it that nobody has got yet. ``tags`` and ``records`` are
-    the very lists LiteLLM will read when it logs the end of a fallback's stream.
+    ``unreleased`` are the items read from it that nobody has got yet. ``logging_obj`` is LiteLLM's,
+    ``parking`` holds back what it logs of a fallback.
     """
 
     native: Any
     attempt: int
     logging_obj: Any
+    parking: Parking
     items: AsyncIterator[Any]
     reader: ItemReader
-    tags: list[str] = field(default_factory=list)
-    records: list[Any] = field(default_factory=list)
     unreleased: list[Any] = field(default_factory=list)
     ended: bool = False
 
@@ -79,13 +67,13 @@ class StreamPort:
         self._first = first
         self._request = request
         self._router = router
-        self._opened: list[Source] = []
+        self.opened: list[Source] = []
         self.failure: Exception | None = None
 
     @property
     def first(self) -> Source | None:
         """The stream the proxy has opened, once the flow has asked for it."""
-        return self._opened[0] if self._opened else None
+        return self.opened[0] if self.opened else None
 
     async def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
         return await self._exchange.usable(targets)
@@ -96,13 +84,12 @@ class StreamPort:
     async def open(self, target: Target, attempt: int, timeout: float | None) -> Source:
         if attempt == 0:
             return self._source(self._first, 0, self._request.get("litellm_logging_obj"))
-        request = fallback_request(self._request, target)
+        parking = Parking()
+        request = fallback_request(self._request, target, parking)
         call = getattr(self._router, self._exchange.surface.router_call)
         native = await asyncio.wait_for(call(**request), timeout)
-        source = self._source(native, attempt, getattr(native, "logging_obj", None))
-        metadata = request[bucket_name(request)]
-        source.tags, source.records = metadata["tags"], metadata[RECORDS]
-        return source
+        logging_obj = parking.logging_obj or getattr(native, "logging_obj", None)
+        return self._source(native, attempt, logging_obj, parking)
 
     async def read(self, stream: Source) -> Chunk | None:
         try:
@@ -123,35 +110,24 @@ class StreamPort:
     def emit(self, record: Outcome) -> None:
         self._exchange.emit(record)
 
-    def log_refused(
-        self, served: Source, outcome: Outcome, marks_of: Callable[[Attempt], Any]
-    ) -> Coroutine[Any, Any, None]:
-        """Log the streams that were dropped for ``served``. One that had ended logs itself.
-
-        What is logged is settled now; awaiting the result logs it.
-        """
-        dropped = []
-        for source in self._opened:
-            attempt = outcome.attempts[source.attempt]
-            if source is served or source.ended or source.logging_obj is None:
-                continue
-            if attempt.verdict is not None:
-                row = set_apart(source.logging_obj, marks_of(attempt))
-                dropped.append((row, attempt.model, source.held_text(self._exchange.surface)))
-        return self._log_dropped(dropped)
-
-    async def _log_dropped(self, dropped: Sequence[tuple[Any, str, str]]) -> None:
-        for row, model, text in dropped:
-            await log_refused(row, await counted(self._request, model, text))
-
-    def _source(self, native: Any, attempt: int, logging_obj: Any) -> Source:
-        reader = ItemReader(self._exchange.surface)
-        source = Source(native, attempt, logging_obj, native.__aiter__(), reader)
-        self._opened.append(source)
+    def _source(
+        self, native: Any, attempt: int, logging_obj: Any, parking: Parking | None = None
+    ) -> Source:
+        source = Source(
+            native,
+            attempt,
+            logging_obj,
+            parking or Parking(),
+            native.__aiter__(),
+            ItemReader(self._exchange.surface),
+        )
+        self.opened.append(source)
         return source
 
 
-def fallback_request(request: Mapping[str, Any], target: Target) -> dict[str, Any]:
+def fallback_request(
+    request: Mapping[str, Any], target: Target, parking: Parking
+) -> dict[str, Any]:
     """The original request, patched for ``target``, with the caller's identity.
 
     The reservation made against the caller's budget belongs to the first call alone.
@@ -168,6 +144,7 @@ def fallback_request(request: Mapping[str, Any], target: Target) -> dict[str, An
         **without_budget_reservation(metadata),
         "tags": list(metadata.get("tags") or ()),
         RECORDS: [],
+        PARKING: parking,
     }
     return {**fresh, **target.patch, "model": target.model}
 
@@ -193,6 +170,8 @@ async def relay(
                     begun = True
                     released(stream.served, chunks[0].native, stream.outcome)
             except RefusedError as error:
+                for item in opening(port.first.unreleased if port.first else ()):
+                    yield item
                 raise AttemptRefusedError(plan.requested.model, str(error)) from None
             except Exception as error:
                 if error is port.failure or not _can_rescue(stream, port):

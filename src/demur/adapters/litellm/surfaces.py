@@ -6,7 +6,7 @@ messages as dictionaries, streams as chunk objects, typed events or bytes of ser
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ class Surface:
 CHAT = Surface("chat", "acompletion")
 _MESSAGES = Surface("messages", "aanthropic_messages")
 _RESPONSES = Surface("responses", "aresponses")
+_OPENING = ("response.created", "response.in_progress")
 _BY_CALL_TYPE = {
     "acompletion": CHAT,
     "anthropic_messages": _MESSAGES,
@@ -64,6 +65,15 @@ def in_own_shape(surface: Surface, completion: Completion, template: Any) -> Any
             "output_tokens": usage.output_tokens if usage else 0,
         },
     }
+
+
+def opening(items: Iterable[Any]) -> Iterator[Any]:
+    """Of a Responses stream's first events those that have to come before an error's. They say
+    nothing yet; on other surfaces an error may come first."""
+    for item in items:
+        kind = getattr(item, "type", None)
+        if str(getattr(kind, "value", kind)) in _OPENING:
+            yield item
 
 
 class ItemReader:

@@ -1,0 +1,113 @@
+"""Rows in the gateway's log for attempts that LiteLLM would log as free, or not at all.
+
+LiteLLM logs an attempt that was raised on as a failure without cost, and only the first of a
+request; a stream that was dropped it does not log. Budgets, rate limits and the spend log count
+successes, and to its provider a refused attempt was one: so it is logged as one, under a copy of
+its logging object, as LiteLLM itself does for requests of several billed calls.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import anyio.to_thread
+import litellm
+from litellm.litellm_core_utils.internal_call_metadata import without_budget_reservation
+
+from .spend import logged, merge_tags
+
+Marks = Mapping[str, list[Any]]
+"""Entries for a row's metadata; ``tags`` are added to those there are."""
+
+_BUCKETS: Final = ("metadata", "litellm_metadata")
+_FAILURES: Final = ("async_failure", "sync_failure")
+
+
+class Row:
+    """What is to be logged of one attempt. Nothing said or logged later changes it.
+
+    ``response`` is the attempt's own, ``number`` counts those of a request.
+    """
+
+    def __init__(self, logging_obj: Any, response: Any, number: int = 0) -> None:
+        self.response = response
+        self._number = number
+        self._end = datetime.now()
+        self._attempt = copy.copy(logging_obj)
+        details = dict(logging_obj.model_call_details)
+        params = dict(details.get("litellm_params") or {})
+        params.update({name: dict(params.get(name) or {}) for name in _BUCKETS})
+        self._attempt.model_call_details = {**details, "litellm_params": params}
+
+    @property
+    def model(self) -> str:
+        return str(self._attempt.model_call_details.get("model") or "")
+
+    def mark(self, marks: Marks) -> None:
+        put_marks(self._attempt, marks)
+
+    def set_aside(self) -> None:
+        """Have the row settle nothing that is reserved for its request: another one will.
+
+        It gets an identifier of its own, of the form LiteLLM has for them.
+        """
+        details = self._attempt.model_call_details
+        params = details["litellm_params"]
+        params.update({name: without_budget_reservation(params[name]) for name in _BUCKETS})
+        own = f"{details.get('litellm_call_id')}-attempt-{self._number}"
+        self._attempt.litellm_call_id = details["litellm_call_id"] = own
+
+    async def write(self) -> None:
+        """Log it. As for every success, budgets and rate limits count it."""
+        await self._attempt.dispatch_success_handlers(
+            self.response,
+            start_time=self._attempt.model_call_details.get("api_call_start_time"),
+            end_time=self._end,
+            prefer_async_handlers=True,
+        )
+
+
+def put_marks(logging_obj: Any, marks: Marks) -> None:
+    """Put ``marks`` where LiteLLM will look for them when it logs."""
+    for metadata in logged(logging_obj):
+        merge_tags(metadata, marks["tags"])
+        metadata.update({name: value for name, value in marks.items() if name != "tags"})
+
+
+def keep_out_of_the_log(logging_obj: Any) -> None:
+    """Have LiteLLM not log this call's success: its row is written here, or is another call's."""
+    claim = getattr(logging_obj, "claim_async_success_log", None)
+    if claim is not None:
+        claim()
+        logging_obj.model_call_details["has_logged_sync_success"] = True
+
+
+def keep_failure_out_of_the_log(logging_obj: Any) -> None:
+    """Have LiteLLM not log the error that an attempt is about to raise."""
+    if logging_obj is not None:
+        for event in _FAILURES:
+            logging_obj.model_call_details[f"has_logged_{event}"] = True
+
+
+def let_failures_into_the_log(logging_obj: Any) -> None:
+    """Take that back for the next attempt: those of a request share their logging object."""
+    if logging_obj is not None:
+        for event in _FAILURES:
+            logging_obj.model_call_details.pop(f"has_logged_{event}", None)
+
+
+async def counted(request: Mapping[str, Any], model: str, text: str) -> litellm.ModelResponse:
+    """A response with the usage of a stream that was dropped after ``text``."""
+    usage = await anyio.to_thread.run_sync(_counted, model, request, text)
+    return litellm.ModelResponse(model=model, usage=usage)
+
+
+def _counted(model: str, request: Mapping[str, Any], text: str) -> litellm.Usage:
+    asked = request.get("messages")
+    prompt: dict[str, Any] = {"messages": asked} if asked else {"text": str(request.get("input"))}
+    before = litellm.token_counter(model=model, **prompt)
+    after = litellm.token_counter(model=model, text=text)
+    return litellm.Usage(prompt_tokens=before, completion_tokens=after, total_tokens=before + after)

@@ -1,0 +1,84 @@
+"""Who is logged, and as what, once it is decided which stream a caller gets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litellm.integrations.custom_guardrail import CustomGuardrail
+
+from ...vocabulary import Outcome
+from .background import Background
+from .exchange import Exchange
+from .headers import show_in_stream
+from .marks import mark, marks_of, marks_of_served
+from .rows import Row, counted, put_marks
+from .stream import Source, StreamPort
+
+
+class Settlement:
+    """For one streamed request. LiteLLM logs the stream it opened itself, unless that was cut."""
+
+    def __init__(
+        self,
+        guardrail: CustomGuardrail,
+        background: Background,
+        found: Exchange,
+        port: StreamPort,
+        request: dict[str, Any],
+        response: Any,
+    ) -> None:
+        self._guardrail = guardrail
+        self._background = background
+        self._found = found
+        self._port = port
+        self._request = request
+        self._response = response
+        self._settled: set[int] = set()
+
+    def released(self, served: Source, first: Any, outcome: Outcome) -> None:
+        """``served`` is what the caller gets; ``first`` is its first item."""
+        if "tag" in self._found.plan.rule.actions:
+            show_in_stream(self._response, served.native, first, outcome)
+        self._settled.add(served.attempt)
+        if served.attempt == 0:
+            mark(self._guardrail, self._found, self._request)
+        else:
+            put_marks(served.logging_obj, marks_of_served(self._guardrail, self._found))
+            self._leave(served)
+        self._drop(outcome)
+
+    def ended(self) -> None:
+        """The caller has got the stream, or has left."""
+        outcome = self._found.outcome
+        if outcome is None or outcome.served in (0, None):
+            mark(self._guardrail, self._found, self._request)
+        if outcome is not None:
+            self._drop(outcome)
+
+    def _drop(self, outcome: Outcome) -> None:
+        for source in self._port.opened:
+            if source.attempt in self._settled or source.attempt >= len(outcome.attempts):
+                continue
+            attempt = outcome.attempts[source.attempt]
+            if source.attempt == 0 and attempt.outcome != "refused":
+                continue
+            self._settled.add(source.attempt)
+            self._log_dropped(source, marks_of(self._guardrail, self._found.plan, attempt.verdict))
+
+    def _log_dropped(self, source: Source, marks: Any) -> None:
+        put_marks(source.logging_obj, marks)
+        if source.ended:
+            self._leave(source)
+        elif source.logging_obj is not None:
+            source.parking.leave()
+            row = Row(source.logging_obj, None)
+            self._background.run(self._write(row, source.held_text(self._found.surface)))
+
+    async def _write(self, row: Row, text: str) -> None:
+        row.response = await counted(self._request, row.model, text)
+        await row.write()
+
+    def _leave(self, source: Source) -> None:
+        work = source.parking.leave()
+        if work is not None:
+            self._background.run(work)

@@ -1,0 +1,102 @@
+"""Whole responses as the Router brings them, attempt by attempt.
+
+A refused attempt is raised on, which makes the Router fall back; its row in the log is written
+here. Which row settles what is reserved for the request is only known in the end: that of the
+response that is served, which may be the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from litellm.integrations.custom_guardrail import CustomGuardrail
+
+from ...errors import RefusedError
+from . import chain
+from .background import Background
+from .exchange import Exchange
+from .headers import shown_group
+from .marks import mark, marks_of, marks_of_served, show_outcome
+from .rows import Row, keep_failure_out_of_the_log, keep_out_of_the_log
+from .spend import metadata_of
+from .surfaces import in_own_shape
+
+
+class Attempts:
+    """Judges responses for ``guardrail``."""
+
+    def __init__(self, guardrail: CustomGuardrail, background: Background) -> None:
+        self._guardrail = guardrail
+        self._background = background
+
+    async def judge(self, found: Exchange, data: dict[str, Any], response: Any) -> None:
+        """Let a response pass, or raise for the Router to fall back."""
+        group = chain.group_of(metadata_of(data))
+        serve_it, told = False, "refused"
+        try:
+            serve_it = await found.bring(response, group, routed=group is not None)
+        except RefusedError as error:
+            told = str(error)
+        finally:
+            mark(self._guardrail, found, data)
+        if not serve_it:
+            self._drop(found, data, response)
+            raise chain.AttemptRefusedError(found.plan.requested.model, told)
+        show_outcome(found, response)
+        self._write(found)
+
+    async def serve_kept(self, found: Exchange | None, data: dict[str, Any], mocked: Any) -> Any:
+        """The end of the chain: its mocked answer must never be what the caller gets."""
+        logging_obj = data.get("litellm_logging_obj")
+        try:
+            kept = await found.give_up() if found is not None else None
+            told = "nothing was kept"
+        except RefusedError as error:
+            kept, told = None, str(error)
+        if found is None or kept is None:
+            keep_failure_out_of_the_log(logging_obj)
+            raise chain.AttemptRefusedError(str(data.get("model")), told)
+        mark(self._guardrail, found, data)
+        if any(row.response is kept.native for row in found.rows):
+            keep_out_of_the_log(logging_obj)
+        self._write(found, kept.native)
+        native = in_own_shape(found.surface, kept, mocked)
+        show_outcome(found, native)
+        return native
+
+    async def judge_cached(self, found: Exchange, data: dict[str, Any], response: Any) -> Any:
+        """A response no deployment hook has seen. What to serve in its place, if anything."""
+        try:
+            if await found.bring(response, shown_group(response), routed=False):
+                return None
+            kept = await found.give_up()
+        except RefusedError as error:
+            raise chain.AttemptRefusedError(found.plan.requested.model, str(error)) from None
+        finally:
+            mark(self._guardrail, found, data)
+        return None if kept is None else in_own_shape(found.surface, kept, response)
+
+    def _drop(self, found: Exchange, data: Mapping[str, Any], response: Any) -> None:
+        logging_obj = data.get("litellm_logging_obj")
+        if logging_obj is None:
+            return
+        keep_failure_out_of_the_log(logging_obj)
+        row = Row(logging_obj, response, next(found.numbers))
+        row.mark(marks_of(self._guardrail, found.plan, found.verdict, found.seconds))
+        found.rows.append(row)
+        # Whatever becomes of the request: a caller who leaves has it cancelled.
+        task = asyncio.current_task()
+        if task is not None and len(found.rows) == 1:
+            task.add_done_callback(lambda _: self._write(found))
+
+    def _write(self, found: Exchange, kept: Any = None) -> None:
+        """Log what was dropped. The row of ``kept``, which is served after all, settles."""
+        rows, found.rows = found.rows, []
+        for row in rows:
+            if kept is not None and row.response is kept:
+                row.mark(marks_of_served(self._guardrail, found))
+            else:
+                row.set_aside()
+            self._background.run(row.write())

@@ -1,0 +1,107 @@
+"""What the proxy's own log says a request cost: a row an attempt, refused ones among them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from official import SDKS, Sdk
+from proxy_scene import REFUSAL
+from proxy_stage import NARROW_KEY, Proxy
+
+pytest.importorskip("openai")
+pytest.importorskip("anthropic")
+
+surfaces = pytest.mark.parametrize("sdk", SDKS, ids=lambda sdk: sdk.surface)
+streams = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+
+REFUSED = ("demur:refusal",)
+SERVED = ("demur:refusal", "demur:served:second")
+
+# Of each model group: the groups that are called, and how their rows are tagged.
+ATTEMPTS = {
+    "primary": {"primary": REFUSED, "second": SERVED},
+    "slow": {"slow": REFUSED, "second": SERVED},
+    "translated": {"translated": REFUSED, "second": SERVED},
+    "helpful": {"helpful": ()},
+    "both": {"both": REFUSED, "stubborn": REFUSED},
+    "hops": {"hops": REFUSED, "stubborn": REFUSED, "second": SERVED},
+    "last": {"last": REFUSED, "stubborn": ("demur:refusal", "demur:served:stubborn")},
+    "error": {"error": REFUSED, "stubborn": REFUSED},
+}
+
+
+def tags(row: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(tag for tag in row["request_tags"] or () if tag.startswith("demur:"))
+
+
+@surfaces
+@streams
+@pytest.mark.parametrize("model", ATTEMPTS)
+def test_a_row_an_attempt(proxy: Proxy, sdk: Sdk, stream: bool, model: str) -> None:
+    """Every attempt is logged once, under its own group, with tokens, cost and tags."""
+    before = len(proxy.all_records())
+    if model == "error":
+        with pytest.raises(sdk.errors):
+            sdk.ask(proxy, model, stream=stream)
+    else:
+        sdk.ask(proxy, model, stream=stream)
+    rows = proxy.records_after(before, len(ATTEMPTS[model]))
+    assert {row["model_group"]: tags(row) for row in rows} == ATTEMPTS[model]
+    assert len(rows) == len(ATTEMPTS[model])
+    assert {row["status"] for row in rows} == {"success"}
+    assert all(row["total_tokens"] > 5 and row["response_cost"] > 5e-6 for row in rows)
+    assert len({row["litellm_call_id"] for row in rows}) == len(rows)
+
+
+@surfaces
+@streams
+def test_guardrail_record(proxy: Proxy, sdk: Sdk, stream: bool) -> None:
+    """Each row says what the guardrail found: status, duration, label, score, and no text."""
+    before = len(proxy.all_records())
+    sdk.ask(proxy, "hops", stream=stream)
+    rows = {r["model_group"]: r["guardrails"] for r in proxy.records_after(before, 3)}
+    (served,) = rows.pop("second")
+    assert (served["guardrail_name"], served["guardrail_provider"]) == ("demur", "demur")
+    assert (served["guardrail_status"], served["detection_method"]) == ("success", "embedded")
+    assert 0.0 <= served["duration"] < 5.0
+    for (refused,) in rows.values():
+        assert refused["guardrail_status"] == "guardrail_intervened"
+        assert refused["classification"]["label"] == "refusal"
+        assert served["confidence_score"] < 0.5 <= refused["confidence_score"]
+    assert "sorry" not in str(rows)
+
+
+@surfaces
+def test_a_fallback_that_errs(proxy: Proxy, sdk: Sdk) -> None:
+    """An error of a fallback's is logged as what it is, beside what was refused and served."""
+    before = len(proxy.all_records())
+    sdk.ask(proxy, "after-broken", stream=False)
+    rows = proxy.records_after(before, 3)
+    assert sorted((row["status"], row["model_group"]) for row in rows) == [
+        ("failure", "broken"),
+        ("success", "after-broken"),
+        ("success", "second"),
+    ]
+    before = len(proxy.all_records())
+    assert sdk.ask(proxy, "only-broken", stream=False)[0] == REFUSAL
+    rows = proxy.records_after(before, 2)
+    assert sorted((row["status"], row["model_group"]) for row in rows) == [
+        ("failure", "broken"),
+        ("success", "only-broken"),
+    ]
+
+
+@surfaces
+@streams
+@pytest.mark.parametrize("model", ["primary", "both", "error"])
+def test_parallel_requests_are_given_back(proxy: Proxy, sdk: Sdk, stream: bool, model: str) -> None:
+    """A key for one request at a time is free again after each, however it ended."""
+    for _ in range(3):
+        before = len(proxy.all_records())
+        if model == "error":
+            with pytest.raises(sdk.errors, match="refus"):
+                sdk.ask(proxy, model, stream=stream, key=NARROW_KEY)
+        else:
+            sdk.ask(proxy, model, stream=stream, key=NARROW_KEY)
+        proxy.records_after(before, 2)  # LiteLLM gives the slot back behind the response
