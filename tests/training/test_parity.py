@@ -14,6 +14,7 @@ import pytest
 from demur.detection.encoder import MATRICES, Encoder
 from demur.detection.network import Network
 from demur.detection.ngrams import extract
+from demur.detection.pieces import Pieces
 from demur.detection.text import judged
 from demur.errors import InputError
 from demur.training.pretrained import Pretrained
@@ -156,3 +157,13 @@ def test_a_prefix_has_the_words_of_the_whole() -> None:
     """Reading a text word by word, as the network does, never looks ahead."""
     whole, start = extract("i can't help you with that"), extract("i can't help")
     assert whole.hashes[: start.size].tolist() == start.hashes[: start.size].tolist()
+
+
+def test_text_without_blanks_is_read_whole(start: Path) -> None:
+    """What no blank divides is read beyond its first characters, and to its end."""
+    pretrained = Pretrained.read(start)
+    pieces = Pieces.of(pretrained.pieces, pretrained.scores.astype(float).tolist())
+    line = judged(TEXTS[2]).replace(" ", "") * 20
+    found = pieces.read(line, 1000, 0)
+    letters = "".join(pretrained.pieces[place] for place in found[1:-1])
+    assert letters.replace("\u2581", "") == line

@@ -31,10 +31,17 @@ class Pieces:
         """The places of the first ``head`` and the last ``tail`` pieces, between start and end."""
         found: list[int] = []
         for word in text.split():
-            found.extend(self._word(word[:_LONGEST_WORD]))
+            found.extend(self._word(word) if len(word) <= _LONGEST_WORD else self._line(word))
         if len(found) > head + tail:
             found = found[:head] + found[-tail:]
         return [START, *found, END]
+
+    def _line(self, word: str) -> list[int]:
+        """What no blank divides, as in Chinese, in parts that can be segmented on their own."""
+        found = list(self._segment(_SPACE + word[:_LONGEST_WORD]))
+        for start in range(_LONGEST_WORD, len(word), _LONGEST_WORD):
+            found.extend(self._segment(word[start : start + _LONGEST_WORD]))
+        return found
 
     def _word(self, word: str) -> tuple[int, ...]:
         known = self._known.get(word)
