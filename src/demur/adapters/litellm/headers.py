@@ -26,6 +26,8 @@ def headers_of(outcome: Outcome) -> dict[str, str]:
 
 
 def _header_safe(value: str) -> str:
+    if value.isascii() and value.isprintable():
+        return value
     return "".join(c if c.isprintable() else " " for c in value).encode("ascii", "replace").decode()
 
 
