@@ -26,6 +26,17 @@ AttemptOutcome = Literal["accepted", "refused", "failed", "abandoned"]
 Ending = Literal["accepted", "fell_back", "exhausted", "failed", "abandoned"]
 """What became of a request. ``failed``: the first call raised, as it would have without demur."""
 
+Started = Literal["breaker", "sticky", "probe"]
+"""Why a request did not simply start at the model it asked for.
+
+``breaker``: that model refuses too often, so a fallback was asked first; ``sticky``: its
+conversation was refused before, and stays with the model that answered; ``probe``: it is the one
+request that tries the requested model again.
+"""
+
+Limited = Literal["budget"]
+"""What kept a refusal from being retried."""
+
 LABELS: tuple[Label, ...] = ("normal", "partial", "refusal")
 
 
@@ -177,6 +188,8 @@ class Outcome:
     was kept. ``finished`` is ``False`` while a stream still runs. ``id`` names the request, by the
     gateway's own id where it has one; ``time`` is when it began, in seconds since the epoch.
     ``policy`` is the policy's fingerprint, ``metadata`` what its rules ask of the request's.
+    A request that was ``started`` by ``breaker`` or ``sticky`` has no attempt at the requested
+    model before all others have failed; in shadow mode ``started`` is what would have been done.
     """
 
     api: Api
@@ -194,6 +207,8 @@ class Outcome:
     finished: bool = True
     policy: str | None = None
     metadata: tuple[tuple[str, str], ...] = ()
+    started: Started | None = None
+    limited: Limited | None = None
     id: str | None = field(default=None, compare=False)
     time: float | None = field(default=None, compare=False)
 
@@ -216,7 +231,17 @@ class Outcome:
     @property
     def fell_back(self) -> bool:
         """Whether another target than the requested one answered the caller."""
-        return self.served is not None and self.served > 0
+        served = self.served_attempt
+        if served is None or not self.moved:
+            return bool(self.served)
+        if self.ending == "exhausted":
+            return served.target != self.requested_model
+        return self.ending == "fell_back"
+
+    @property
+    def moved(self) -> bool:
+        """Whether the request started at another target than the requested one."""
+        return self.started in ("breaker", "sticky") and not self.shadow
 
     @property
     def refused_usage(self) -> Usage:

@@ -15,6 +15,7 @@ from demur.flow.effects import (
     CallModel,
     Classify,
     CloseStream,
+    Consult,
     Effect,
     Emit,
     Ended,
@@ -30,6 +31,7 @@ from demur.flow.effects import (
 )
 from demur.flow.plan import Plan
 from demur.policy.schema import HoldBack, Retry, Rule, StreamSettings
+from demur.stores import NoStore, Store
 from demur.testing.detectors import PhraseDetector
 from demur.vocabulary import Chunk, Completion, Delta, Outcome, Signal, Target
 
@@ -130,7 +132,7 @@ class Stage:
 
     ``seconds`` gives the time each answer took, apart from ``Pause`` events. ``usable`` names the
     targets with rights. ``throw`` maps the number of an effect to what is thrown in instead of an
-    answer to it. ``detector`` failing gives ``Failed``, like a driver would.
+    answer to it. ``detector`` failing gives ``Failed``, like a driver would; so does a ``store``.
     """
 
     scripts: Mapping[str, Script]
@@ -138,6 +140,7 @@ class Stage:
     seconds: Iterator[float] = field(default_factory=lambda: repeat(0.0))
     usable: frozenset[str] | None = None
     throw: Mapping[int, BaseException] = field(default_factory=dict)
+    store: Store = field(default_factory=NoStore)
 
     def play(self, flow: Generator[Effect, Answer, Any]) -> Trace:
         trace = Trace()
@@ -192,6 +195,11 @@ class Stage:
                     return Failed(script)
                 trace.opened.append(Opening(target, list(script)))  # type: ignore[arg-type]
                 return Opened(trace.opened[-1])
+            case Consult(operations):
+                try:
+                    return self.store.ask(operations)
+                except Exception as error:  # noqa: BLE001 - as drivers do
+                    return Failed(error)
             case Classify(evidence, final):
                 try:
                     return Judged(self.detector.classify(evidence, final=final))

@@ -21,6 +21,7 @@ from ..flow.effects import (
     CallModel,
     Classify,
     CloseStream,
+    Consult,
     ConsumerLeft,
     Effect,
     Emit,
@@ -32,6 +33,7 @@ from ..flow.effects import (
     Release,
     Usable,
 )
+from ..stores import NoStore, Store
 from ..vocabulary import Chunk, Completion, Evidence, Outcome, Target, Verdict
 from .answers import arrival, failed, leftovers, timed
 from .timed import NOT_YET, NotYet
@@ -58,10 +60,13 @@ class Port(Protocol):
 
 
 async def run_completion(
-    flow: Generator[Effect, Answer, Served], port: Port, detector: Detector
+    flow: Generator[Effect, Answer, Served],
+    port: Port,
+    detector: Detector,
+    store: Store | None = None,
 ) -> Served:
     """Run a ``completion_flow`` to its end."""
-    effects = _Effects(port, detector)
+    effects = _Effects(port, detector, store)
     step: Callable[[], Effect] = partial(next, flow)
     while True:
         try:
@@ -79,11 +84,15 @@ class AwaitingStream:
     """
 
     def __init__(
-        self, flow: Generator[Effect, Answer, Outcome], port: Port, detector: Detector
+        self,
+        flow: Generator[Effect, Answer, Outcome],
+        port: Port,
+        detector: Detector,
+        store: Store | None = None,
     ) -> None:
         self._flow: Generator[Effect, Answer, Any] = flow
         self._port = port
-        self._effects = _Effects(port, detector)
+        self._effects = _Effects(port, detector, store)
         self._step: Callable[[], Effect] | None = partial(next, flow)
         self._running = False
         self._started = False
@@ -147,9 +156,10 @@ class AwaitingStream:
 class _Effects:
     """Performs effects and keeps what must live between them."""
 
-    def __init__(self, port: Port, detector: Detector) -> None:
+    def __init__(self, port: Port, detector: Detector, store: Store | None = None) -> None:
         self._port = port
         self._detector = detector
+        self._store = store or NoStore()
         self._reads: dict[int, asyncio.Task[Chunk | None]] = {}
         self._closed: dict[int, Any] = {}
         self.opened: list[Any] = []
@@ -181,6 +191,10 @@ class _Effects:
                 return arrival(await self._read(stream, timeout))
             case Classify(evidence, final):
                 return Judged(await self._classify(evidence, final))
+            case Consult(operations):
+                # Also of a request that was cancelled: others wait for what became of it.
+                with anyio.CancelScope(shield=True):
+                    return await self._store.aask(operations)
             case CloseStream(stream):
                 await self.close(stream)
             case Emit(record):

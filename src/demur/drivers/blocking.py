@@ -19,6 +19,7 @@ from ..flow.effects import (
     CallModel,
     Classify,
     CloseStream,
+    Consult,
     ConsumerLeft,
     Effect,
     Emit,
@@ -30,6 +31,7 @@ from ..flow.effects import (
     Release,
     Usable,
 )
+from ..stores import NoStore, Store
 from ..vocabulary import Chunk, Completion, Outcome, Target
 from .answers import arrival, failed, leftovers, timed
 from .timed import TimedReader
@@ -58,10 +60,13 @@ class Port(Protocol):
 
 
 def run_completion(
-    flow: Generator[Effect, Answer, Served], port: Port, detector: Detector
+    flow: Generator[Effect, Answer, Served],
+    port: Port,
+    detector: Detector,
+    store: Store | None = None,
 ) -> Served:
     """Run a ``completion_flow`` to its end."""
-    effects = _Effects(port, detector)
+    effects = _Effects(port, detector, store)
     step: Callable[[], Effect] = partial(next, flow)
     while True:
         try:
@@ -79,11 +84,15 @@ class BlockingStream:
     """
 
     def __init__(
-        self, flow: Generator[Effect, Answer, Outcome], port: Port, detector: Detector
+        self,
+        flow: Generator[Effect, Answer, Outcome],
+        port: Port,
+        detector: Detector,
+        store: Store | None = None,
     ) -> None:
         self._flow: Generator[Effect, Answer, Any] = flow
         self._port = port
-        self._effects = _Effects(port, detector)
+        self._effects = _Effects(port, detector, store)
         self._step: Callable[[], Effect] | None = partial(next, flow)
         self._turn = threading.Lock()
         self._started = False
@@ -162,9 +171,10 @@ class BlockingStream:
 class _Effects:
     """Performs effects and keeps what must live between them."""
 
-    def __init__(self, port: Port, detector: Detector) -> None:
+    def __init__(self, port: Port, detector: Detector, store: Store | None) -> None:
         self._port = port
         self._detector = detector
+        self._store = store or NoStore()
         self._readers: dict[int, TimedReader] = {}
         self._closed: dict[int, Any] = {}
         self.opened: list[Any] = []
@@ -195,6 +205,8 @@ class _Effects:
                 return arrival(self._reader(stream).read(timeout))
             case Classify(evidence, final):
                 return Judged(self._detector.classify(evidence, final=final))
+            case Consult(operations):
+                return self._store.ask(operations)
             case CloseStream(stream):
                 self.close(stream)
             case Emit(record):

@@ -9,6 +9,7 @@ from typing import Protocol, cast
 from ..detection import Detector
 from ..flow.completion import Served
 from ..flow.effects import Answer, Called, CallModel, Effect, Failed
+from ..stores import Store
 from ..vocabulary import Outcome, Target
 from .awaiting import Port, _Effects
 
@@ -29,11 +30,15 @@ class Stepwise:
     """
 
     def __init__(
-        self, flow: Generator[Effect, Answer, Served], bystander: Bystander, detector: Detector
+        self,
+        flow: Generator[Effect, Answer, Served],
+        bystander: Bystander,
+        detector: Detector,
+        store: Store | None = None,
     ) -> None:
         self._flow = flow
         # A completion flow asks for calls, which are not performed here, and for no streams.
-        self._effects = _Effects(cast("Port", bystander), detector)
+        self._effects = _Effects(cast("Port", bystander), detector, store)
         self.wanted: CallModel | None = None
         self.served: Served | None = None
 

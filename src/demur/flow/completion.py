@@ -4,6 +4,9 @@ The caller's own call goes first, untouched. If it raises, so does the flow, wit
 exception: errors are the gateway's business, refusals are ours. If it is refused and a fallback
 answers, that one is served; if all refuse or fail, what the policy's ``exhausted`` says. A fallback
 that answers what cannot be read has failed: nobody can say that it is better than the refusal.
+
+A breaker or a conversation's past may let a request start at a fallback. Its own call is then made
+only if nobody else answers: last, and untouched all the same.
 """
 
 from __future__ import annotations
@@ -13,11 +16,13 @@ from dataclasses import dataclass
 
 from ..errors import RefusedError, UnreadableError
 from ..vocabulary import AttemptOutcome, Completion, Outcome, Target, Verdict
+from .consulting import begin, leave
 from .decision import Accept, Exhausted, FallBack
 from .effects import Answer, Called, CallModel, Effect, Emit, Failed
 from .journal import Journal
 from .judging import judge, next_step, time_left
 from .plan import Plan
+from .standing import Start
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,30 +40,36 @@ class _Answered:
     seconds: float
 
 
-def completion_flow(plan: Plan) -> Generator[Effect, Answer, Served]:
+def completion_flow(plan: Plan, start: Start | None = None) -> Generator[Effect, Answer, Served]:
     """Yields effects, is sent answers, returns what to serve.
 
+    ``start`` is where the request starts, if that has been found out already.
     Raises the first call's own exception if that fails, ``RefusedError`` if the policy asks for it.
     What is thrown in, a cancellation for one, comes back out once the record has been emitted.
     """
     journal = Journal(plan)
     try:
-        served = yield from _attempts(journal)
+        if start is None:
+            start = yield from begin(journal)
+        served = yield from _attempts(journal, start)
     except GeneratorExit:
         raise
     except BaseException:
-        yield Emit(journal.outcome(None))
+        outcome = journal.outcome(None)
+        yield Emit(outcome)
+        yield from leave(journal, outcome)
         raise
     journal.own = served.seconds
     outcome = journal.outcome(served.index)
     yield Emit(outcome)
+    yield from leave(journal, outcome)
     return Served(served.completion, outcome)
 
 
-def _attempts(journal: Journal) -> Generator[Effect, Answer, _Answered]:
+def _attempts(journal: Journal, start: Start) -> Generator[Effect, Answer, _Answered]:
     """Try targets until one can be served."""
     answered: list[_Answered] = []
-    target = journal.plan.requested
+    target = journal.start_at(start)
     while True:
         decision = yield from _attempt(journal, target, answered)
         if isinstance(decision, FallBack):
@@ -67,6 +78,9 @@ def _attempts(journal: Journal) -> Generator[Effect, Answer, _Answered]:
         if isinstance(decision, Accept):
             journal.accept(decision)
             return answered[-1]
+        if not answered:
+            target = journal.plan.requested
+            continue
         journal.ending = "exhausted"
         if decision.serve == "error":
             raise refused_error(journal.outcome(None))
@@ -76,17 +90,18 @@ def _attempts(journal: Journal) -> Generator[Effect, Answer, _Answered]:
 def _attempt(
     journal: Journal, target: Target, answered: list[_Answered]
 ) -> Generator[Effect, Answer, Accept | FallBack | Exhausted]:
-    answer = yield CallModel(target, len(journal.tried), time_left(journal))
+    number = journal.number_of(target)
+    answer = yield CallModel(target, number, time_left(journal) if number else None)
     journal.tried.append(target)
     if isinstance(answer, Failed):
         journal.add(target, "failed", journal.spend(answer.seconds), error=answer.error)
-        if not answered:
+        if not number:
             journal.ending = "failed"
             raise answer.error
         return (yield from next_step(journal, None, failed=True))
     assert isinstance(answer, Called)
     completion, seconds = answer.completion, journal.spend(answer.seconds)
-    if answered and not completion.choices:
+    if number and not completion.choices:
         journal.add(target, "failed", seconds, completion=completion, error=UnreadableError())
         return (yield from next_step(journal, None, failed=True))
     try:

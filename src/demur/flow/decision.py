@@ -45,16 +45,19 @@ def triggers(plan: Plan, verdict: Verdict | None) -> bool:
     return verdict is not None and verdict.label in plan.rule.on
 
 
-def remaining(plan: Plan, tried: Sequence[Target], elapsed: float) -> tuple[Target, ...]:
+def remaining(
+    plan: Plan, tried: Sequence[Target], elapsed: float, *, moved: bool = False
+) -> tuple[Target, ...]:
     """Targets that may still be tried, in order; ``elapsed`` seconds since the request began.
 
     ``tried`` starts with the requested target. No target is tried twice, one that was passed over
-    is not come back to, and the rule's limits on attempts and seconds hold.
+    is not come back to, and the rule's limits on attempts and seconds hold. ``moved`` says that the
+    requested target was not called, as the request started at a fallback.
     """
     retry = plan.rule.retry
     if retry is None or not plan.chain:
         return ()
-    if retry.attempts is not None and len(tried) >= retry.attempts:
+    if retry.attempts is not None and len(tried) - moved >= retry.attempts:
         return ()
     if retry.seconds is not None and elapsed >= retry.seconds:
         return ()
@@ -63,14 +66,20 @@ def remaining(plan: Plan, tried: Sequence[Target], elapsed: float) -> tuple[Targ
 
 
 def decide(
-    plan: Plan, verdict: Verdict | None, usable: Sequence[Target], *, failed: bool = False
+    plan: Plan,
+    verdict: Verdict | None,
+    usable: Sequence[Target],
+    *,
+    failed: bool = False,
+    limited: bool = False,
 ) -> Decision:
     """What to do after an attempt with this ``verdict``.
 
     ``usable`` are the remaining targets that the caller may call. ``failed`` says that a fallback
-    raised instead of answering, so there is nothing to accept.
+    raised instead of answering, so there is nothing to accept; ``limited`` that a first refusal is
+    not to be retried for want of a budget, and served as it is.
     """
-    if not failed and not triggers(plan, verdict):
+    if not failed and (limited or not triggers(plan, verdict)):
         return Accept()
     if usable:
         decision: Decision = FallBack(usable[0])

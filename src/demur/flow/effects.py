@@ -13,6 +13,7 @@ driver took over it: flows know no clock, so all their time comes from there.
 | `Release`     | nothing, once the consumer wants more   |
 | `CloseStream` | nothing                                 |
 | `Emit`        | nothing                                 |
+| `Consult`     | `Told` or `Failed`                      |
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..vocabulary import Chunk, Completion, Evidence, Outcome, Target, Verdict
+from .ledger import Operation, Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,24 @@ class Emit:
     record: Outcome
 
 
-Effect = FindUsable | CallModel | OpenStream | NextChunk | Classify | Release | CloseStream | Emit
+@dataclass(frozen=True, slots=True)
+class Consult:
+    """Ask the state that requests share, all at once; see ``ledger``. Asked for by few policies."""
+
+    operations: tuple[Operation, ...]
+
+
+Effect = (
+    FindUsable
+    | CallModel
+    | OpenStream
+    | NextChunk
+    | Classify
+    | Release
+    | CloseStream
+    | Emit
+    | Consult
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +162,7 @@ class Failed:
     seconds: float = 0.0
 
 
-Answer = Usable | Called | Opened | Arrived | Ended | Waited | Judged | Failed | None
+Answer = Usable | Called | Opened | Arrived | Ended | Waited | Judged | Told | Failed | None
 
 
 class ConsumerLeft(BaseException):

@@ -10,6 +10,7 @@ from ..vocabulary import (
     Completion,
     Ending,
     Evidence,
+    Limited,
     Outcome,
     Target,
     Usage,
@@ -18,6 +19,7 @@ from ..vocabulary import (
 from .decision import Accept
 from .gathering import KEPT_CHARS
 from .plan import Plan
+from .standing import Start
 
 
 @dataclass(slots=True)
@@ -34,6 +36,37 @@ class Journal:
     would: Ending | None = None
     tried: list[Target] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
+    start: Start = field(default_factory=Start)
+    limited: Limited | None = None
+
+    def start_at(self, start: Start) -> Target:
+        """Note where the request starts; returns that target.
+
+        One that was passed over counts as tried, and is not among the attempts.
+        """
+        self.start = start
+        if start.at is None or self.plan.shadow:
+            return self.plan.requested
+        self.tried.append(self.plan.requested)
+        return start.at
+
+    @property
+    def moved(self) -> bool:
+        return self.start.at is not None and not self.plan.shadow
+
+    @property
+    def at_first(self) -> bool:
+        """Whether the call last made is the request's first."""
+        return len(self.tried) == 1 + self.moved
+
+    def target_of(self, index: int | None) -> Target | None:
+        """The target of an attempt."""
+        return None if index is None else self.tried[index + self.moved]
+
+    def number_of(self, target: Target) -> int:
+        """An attempt's number: 0 is the caller's own request, whenever it is made."""
+        own = target is self.plan.requested
+        return 0 if own else len(self.tried)
 
     def spend(self, seconds: float) -> float:
         self.elapsed += seconds
@@ -93,7 +126,8 @@ class Journal:
 
     def accept(self, decision: Accept) -> None:
         """The last attempt is the one to serve."""
-        self.ending = "accepted" if len(self.tried) == 1 else "fell_back"
+        own = self.tried[-1] is self.plan.requested
+        self.ending = "accepted" if own else "fell_back"
         self.would = decision.would
 
     def outcome(self, served: int | None, *, finished: bool = True) -> Outcome:
@@ -106,7 +140,7 @@ class Journal:
             served=served,
             rule=self.plan.rule.name,
             shadow=self.plan.shadow,
-            would=self.would,
+            would=self._would,
             stream=self.stream,
             added_seconds=max(0.0, self.elapsed - self.own),
             detection_seconds=self.detection,
@@ -114,9 +148,16 @@ class Journal:
             finished=finished,
             policy=self.plan.policy,
             metadata=self.plan.metadata,
+            started=self.start.reason,
+            limited=self.limited,
             id=self.plan.id,
             time=self.plan.time,
         )
+
+    @property
+    def _would(self) -> Ending | None:
+        passed_over = self.start.at is not None and self.plan.shadow
+        return "fell_back" if passed_over and self.ending == "accepted" else self.would
 
 
 def _ends(text: str) -> str:

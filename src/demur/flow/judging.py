@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from ..vocabulary import Evidence, Target, Verdict
+from .consulting import reserved
 from .decision import Decision, decide, overall, remaining, triggers, unjudged
 from .effects import Answer, Classify, Effect, Failed, FindUsable, Judged, Usable
 from .journal import Journal
@@ -41,19 +42,23 @@ def next_step(
     """Decide about the attempt just made, asking which targets are usable only if it matters."""
     plan = journal.plan
     usable: tuple[Target, ...] = ()
+    limited = False
     if failed or triggers(plan, verdict):
-        usable = remaining(plan, journal.tried, journal.elapsed)
+        usable = remaining(plan, journal.tried, journal.elapsed, moved=journal.moved)
         if usable and not plan.shadow:
             answer = yield FindUsable(usable)
             assert isinstance(answer, Usable)
             journal.spend(answer.seconds)
             usable = answer.targets
-    return decide(plan, verdict, usable, failed=failed)
+        if usable and not (yield from reserved(journal)):
+            journal.limited = "budget"
+            usable, limited = (), journal.at_first
+    return decide(plan, verdict, usable, failed=failed, limited=limited)
 
 
 def time_left(journal: Journal) -> float | None:
-    """Seconds a fallback may still take; ``None`` for the first attempt and where none is set."""
+    """Seconds a fallback may still take; ``None`` for the first call and where none is set."""
     retry = journal.plan.rule.retry
-    if not journal.tried or retry is None or retry.seconds is None:
+    if not journal.attempts or retry is None or retry.seconds is None:
         return None
     return max(0.0, retry.seconds - journal.elapsed)

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from ..policy.schema import Policy, Rule
 from ..vocabulary import Api, Target
+from .cells import Cells, cells_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Plan:
     """One request's rule, fallback chain and settings. ``choices`` is the request's ``n``.
 
     ``id``, ``time``, ``policy`` and ``metadata`` are the outcome's; ``keeps_content`` says whether
-    its attempts keep what was judged.
+    its attempts keep what was judged. ``cells`` are those of the state shared with other requests.
     """
 
     api: Api
@@ -30,6 +31,7 @@ class Plan:
     policy: str | None = None
     metadata: tuple[tuple[str, str], ...] = ()
     keeps_content: bool = False
+    cells: Cells | None = None
     id: str | None = field(default=None, compare=False)
     time: float | None = field(default=None, compare=False)
 
@@ -43,23 +45,38 @@ class Plan:
         stream: bool,
         metadata: Mapping[str, Any],
         choices: int = 1,
+        conversation: str | None = None,
         id: str | None = None,  # noqa: A002 - the outcome's word
     ) -> Plan | None:
-        """The plan for a request, or ``None`` where no rule matches: then it passes untouched."""
+        """The plan for a request, or ``None`` where no rule matches: then it passes untouched.
+
+        ``conversation`` is the id that the request's header gives its conversation.
+        """
         rule = policy.rule_for(model=model, api=api, stream=stream, metadata=metadata)
         if rule is None:
             return None
+        chain, shadow = policy.chain(rule), policy.shadows(rule)
         return cls(
             api=api,
             requested=Target(name=model, model=model),
             rule=rule,
-            chain=policy.chain(rule),
-            shadow=policy.shadows(rule),
+            chain=chain,
+            shadow=shadow,
             on_error=policy.detector.on_error,
             choices=choices,
             policy=policy.fingerprint,
             metadata=policy.facts(metadata),
             keeps_content=policy.audit is not None and policy.audit.content != "none",
+            cells=cells_of(
+                policy,
+                rule,
+                model=model,
+                shadow=shadow,
+                metadata=metadata,
+                conversation=conversation,
+            )
+            if chain
+            else None,
             id=id or uuid4().hex,
             time=time.time(),
         )

@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import UnreadableError
 from ..vocabulary import AttemptOutcome, Chunk, Outcome, Target, Verdict
 from .completion import refused_error
+from .consulting import begin, leave
 from .decision import Accept, Decision, Exhausted, FallBack, on_exhaustion
 from .effects import (
     Answer,
@@ -35,6 +36,7 @@ from .hold_back import Watch
 from .journal import Journal
 from .judging import judge, next_step, time_left
 from .plan import Plan
+from .standing import Start
 
 Steps = Generator[Effect, Answer, None]
 
@@ -46,6 +48,7 @@ class _Head:
     stream: Any
     watch: Watch
     seconds: float
+    own: bool = True
     index: int = -1
     chunks: list[Chunk] = field(default_factory=list)
     first_chunk_seconds: float | None = None
@@ -54,8 +57,10 @@ class _Head:
     error: Exception | None = None
 
 
-def stream_flow(plan: Plan) -> Generator[Effect, Answer, Outcome]:
+def stream_flow(plan: Plan, start: Start | None = None) -> Generator[Effect, Answer, Outcome]:
     """Yields effects, is sent answers, returns the record once the stream has been served whole.
+
+    ``start`` is where the request starts, if that has been found out already.
 
     Raises what the served stream raises, in its place; ``RefusedError`` if the policy asks for it.
     ``ConsumerLeft`` thrown in ends it: what is open is closed, the record is emitted, and the
@@ -63,7 +68,9 @@ def stream_flow(plan: Plan) -> Generator[Effect, Answer, Outcome]:
     """
     run = _Run(plan)
     try:
-        yield from run.attempts()
+        if start is None:
+            start = yield from begin(run.journal)
+        yield from run.attempts(start)
         yield from run.finish()
     except GeneratorExit:
         raise
@@ -72,6 +79,7 @@ def stream_flow(plan: Plan) -> Generator[Effect, Answer, Outcome]:
         raise
     outcome = run.outcome()
     yield Emit(outcome)
+    yield from leave(run.journal, outcome)
     return outcome
 
 
@@ -83,10 +91,11 @@ class _Run:
         self.held: tuple[Target, _Head] | None = None
         self.reserve: _Head | None = None
         self.served: _Head | None = None
+        self._answered = False
 
-    def attempts(self) -> Steps:
+    def attempts(self, start: Start) -> Steps:
         """Try targets until one can be served, and serve it."""
-        target = self.plan.requested
+        target = self.journal.start_at(start)
         while True:
             head = yield from self._try(target)
             decision = yield from self._decide(target, head)
@@ -100,43 +109,49 @@ class _Run:
                 self.journal.accept(decision)
                 yield from self._serve(head)
                 return
+            if not self._answered:
+                yield from self._put_aside(head)
+                target = self.plan.requested
+                continue
             yield from self._exhaust(head, decision)
             return
 
     def _try(self, target: Target) -> Generator[Effect, Answer, _Head | None]:
         """Open a stream and hold its beginning; ``None`` where it could not be opened."""
-        first = not self.journal.tried
-        answer = yield OpenStream(target, len(self.journal.tried), time_left(self.journal))
+        number = self.journal.number_of(target)
+        timeout = time_left(self.journal) if number else None
+        answer = yield OpenStream(target, number, timeout)
         self.journal.tried.append(target)
         if isinstance(answer, Failed):
             self.journal.add(
                 target, "failed", self.journal.spend(answer.seconds), error=answer.error
             )
-            if first:
+            if not number:
                 self.journal.ending = "failed"
                 raise answer.error
             return None
         assert isinstance(answer, Opened)
         self.open.append(answer.stream)
         watch = Watch(self.journal, decided=not self.plan.acts)
-        head = _Head(answer.stream, watch, self.journal.spend(answer.seconds))
+        own = not number
+        head = _Head(answer.stream, watch, self.journal.spend(answer.seconds), own)
         self.held = target, head
         if self.plan.enforced:
-            yield from self._hold(head, first=first)
+            yield from self._hold(head)
         return head
 
-    def _hold(self, head: _Head, *, first: bool) -> Steps:
-        yield from self._wait(head, first=first)
-        if not first and head.error is None and head.watch.unreadable:
+    def _hold(self, head: _Head) -> Steps:
+        yield from self._wait(head)
+        if not head.own and head.error is None and head.watch.unreadable:
             head.error = UnreadableError("the fallback's stream cannot be read")
 
-    def _wait(self, head: _Head, *, first: bool) -> Steps:
+    def _wait(self, head: _Head) -> Steps:
         while not head.watch.decided:
             cap = head.watch.wait_left()
             if cap == 0.0:
                 yield from head.watch.cap()
                 return
-            limit = None if first else time_left(self.journal)
+            limit = None if head.own else time_left(self.journal)
             answer = yield NextChunk(head.stream, _sooner(cap, limit))
             assert isinstance(answer, Arrived | Ended | Waited | Failed)
             head.seconds += self.journal.spend(answer.seconds)
@@ -164,12 +179,12 @@ class _Run:
         if head is None:
             return (yield from next_step(self.journal, None, failed=True))
         if head.error is not None:
-            first = len(self.journal.tried) == 1
-            self._record(target, head, "accepted" if first else "failed")
-            if first:
+            self._record(target, head, "accepted" if head.own else "failed")
+            if head.own:
                 return Accept()
             return (yield from next_step(self.journal, None, failed=True))
         decision = yield from next_step(self.journal, head.watch.verdict)
+        self._answered = True
         self._record(target, head, "accepted" if isinstance(decision, Accept) else "refused")
         return decision
 
@@ -277,7 +292,9 @@ class _Run:
         except BaseException as again:
             yield from self.abandon(again)
             raise
-        yield Emit(self.outcome())
+        outcome = self.outcome()
+        yield Emit(outcome)
+        yield from leave(self.journal, outcome)
 
     def _judge_abandoned(self, head: _Head, error: BaseException) -> Steps:
         if isinstance(error, ConsumerLeft) and head.watch.gathering.complete:

@@ -1,0 +1,162 @@
+"""The fail-open edge of shared state: a store that fails or hangs keeps nobody waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from queue import SimpleQueue
+from typing import Final, Protocol
+
+import anyio
+import anyio.to_thread
+
+from ..flow.ledger import Operation, Told
+
+AWAY_SECONDS: Final = 5.0
+"""How long a store that failed is left alone."""
+
+THREADS: Final = 8
+
+_log = logging.getLogger("demur")
+
+
+class Blocking(Protocol):
+    def ask(self, operations: Sequence[Operation]) -> Told: ...
+
+
+class StoreError(Exception):
+    """A store that cannot answer now."""
+
+
+class Bounded:
+    """A blocking store that answers within ``seconds``, or raises ``StoreError``.
+
+    It is asked on threads of its own, daemons all, so that even a look-up of its host that hangs
+    is not waited for. After a failure nobody asks it for ``AWAY_SECONDS``. Failures are logged by
+    their type, once until it works again.
+    """
+
+    def __init__(
+        self, store: Blocking, seconds: float, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
+        self._seconds = seconds
+        self._clock = clock
+        self._threads = _Threads()
+        self._away_until = float("-inf")
+        self._failing = False
+
+    def ask(self, operations: Sequence[Operation]) -> Told:
+        answer = self._asked(operations)
+        try:
+            return self._heard(answer.result(self._seconds))
+        except FutureTimeoutError as error:
+            raise self._late(answer, error) from error
+        except Exception as error:  # the fail-open edge
+            raise self._failed(error) from error
+
+    async def aask(self, operations: Sequence[Operation]) -> Told:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return await anyio.to_thread.run_sync(self.ask, operations)
+        answer = self._asked(operations)
+        try:
+            with anyio.fail_after(self._seconds):
+                told = await asyncio.wrap_future(answer)
+        except (TimeoutError, asyncio.TimeoutError) as error:
+            raise self._late(answer, error) from error
+        except Exception as error:  # the fail-open edge
+            raise self._failed(error) from error
+        return self._heard(told)
+
+    def _asked(self, operations: Sequence[Operation]) -> Future[Told]:
+        if self._clock() < self._away_until:
+            raise StoreError("away")
+        return self._threads.run(lambda: self._store.ask(operations))
+
+    def _heard(self, told: Told) -> Told:
+        if self._failing:
+            self._failing = False
+            _log.info("shared state: the store answers again")
+        return told
+
+    def _late(self, answer: Future[Told], error: Exception) -> StoreError:
+        """Not the store's fault, perhaps: an event loop may have been busy all the while."""
+        if answer.done() and not answer.cancelled():
+            cause = answer.exception()
+            return StoreError("late") if cause is None else self._failed(cause)
+        answer.cancel()
+        return self._failed(error)
+
+    def _failed(self, error: BaseException) -> StoreError:
+        self._away_until = self._clock() + AWAY_SECONDS
+        if not self._failing:
+            self._failing = True
+            # The type alone: a message may quote the store's address.
+            _log.warning(
+                "demur: shared state is not available (%s); requests go on without it",
+                type(error).__name__,
+            )
+        return StoreError(type(error).__name__)
+
+
+Call = tuple[Callable[[], Told], "Future[Told]"]
+
+
+class _Threads:
+    """Runs calls, each on a thread that is free, or on a new one while there are few."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._calls: SimpleQueue[Call | None] = SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._count = 0
+        weakref.finalize(self, _end, self._calls).atexit = False
+
+    def run(self, call: Callable[[], Told]) -> Future[Told]:
+        answer: Future[Told] = Future()
+        if self._process != os.getpid():
+            # A forked child has none of its parent's threads.
+            self._lock = threading.Lock()
+            self._begin()
+        if not self._idle.acquire(blocking=False):
+            self._start()
+        self._calls.put((call, answer))
+        return answer
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._count >= THREADS:
+                return
+            self._count += 1
+        work = (self._calls, self._idle)
+        threading.Thread(target=_work, args=work, name="demur-store", daemon=True).start()
+
+
+def _work(calls: SimpleQueue[Call | None], idle: threading.Semaphore) -> None:
+    while (found := calls.get()) is not None:
+        call, answer = found
+        if answer.set_running_or_notify_cancel():
+            try:
+                answer.set_result(call())
+            except BaseException as error:  # noqa: BLE001 - handed over to whoever waits
+                answer.set_exception(error)
+        del found, call, answer
+        idle.release()
+    calls.put(None)
+
+
+def _end(calls: SimpleQueue[Call | None]) -> None:
+    calls.put(None)
