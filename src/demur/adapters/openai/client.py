@@ -82,12 +82,16 @@ def _blocking(plain: Any) -> tuple[Any, Any]:
         exchange = _exchange(self, cast_to, options, stream, stream_cls)
         if exchange is None:
             return plain.request(self, cast_to, options, stream=stream, stream_cls=stream_cls)
-        port, detector = BlockingPort(exchange), exchange.wiring.detector
+        port, wiring = BlockingPort(exchange), exchange.wiring
         if not stream:
-            served = blocking.run_completion(completion_flow(exchange.plan), port, detector)
+            served = blocking.run_completion(
+                completion_flow(exchange.plan), port, wiring.detector, wiring.store
+            )
             result = exchange.parsed(served.completion.native)
             return _tagged(exchange, result, lambda: served.outcome)
-        run = blocking.BlockingStream(stream_flow(exchange.plan), port, detector)
+        run = blocking.BlockingStream(
+            stream_flow(exchange.plan), port, wiring.detector, wiring.store
+        )
         held = run.advance() or ()
         opened: OpenedStream = run.served
         opened.http.stream = replay(opened.source, run, held)
@@ -110,12 +114,16 @@ def _awaiting(plain: Any) -> tuple[Any, Any]:
         exchange = _exchange(self, cast_to, options, stream, stream_cls)
         if exchange is None:
             return await plain.request(self, cast_to, options, stream=stream, stream_cls=stream_cls)
-        port, detector = AwaitingPort(exchange), exchange.wiring.detector
+        port, wiring = AwaitingPort(exchange), exchange.wiring
         if not stream:
-            served = await awaiting.run_completion(completion_flow(exchange.plan), port, detector)
+            served = await awaiting.run_completion(
+                completion_flow(exchange.plan), port, wiring.detector, wiring.store
+            )
             result = exchange.parsed(served.completion.native)
             return _tagged(exchange, result, lambda: served.outcome)
-        run = awaiting.AwaitingStream(stream_flow(exchange.plan), port, detector)
+        run = awaiting.AwaitingStream(
+            stream_flow(exchange.plan), port, wiring.detector, wiring.store
+        )
         held = await run.advance() or ()
         opened: OpenedStream = run.served
         opened.http.stream = async_replay(opened.source, run, held)
@@ -153,6 +161,7 @@ def _exchange(
             stream=stream,
             metadata=request.metadata,
             choices=request.choices,
+            conversation=request.conversation,
         )
     except Exception as error:  # noqa: BLE001 - the fail-open edge
         _log.warning("demur: request not judged, reading it failed with %s", type(error).__name__)

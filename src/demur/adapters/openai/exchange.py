@@ -15,6 +15,7 @@ from openai._response import BaseAPIResponse
 from ...detection import Detector
 from ...flow.plan import Plan
 from ...policy.schema import Policy
+from ...stores import Store
 from ...vocabulary import Outcome, Target
 from ...wire import Shape
 from .reading import ByteReader
@@ -34,6 +35,7 @@ class Wiring:
     sink: Callable[[Outcome], None]
     clients: Mapping[str, Any]
     own: tuple[Any, ...] = ()
+    store: Store | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from ...vocabulary import Api, Target
 
 _PATHS: dict[str, Api] = {"/chat/completions": "chat", "/responses": "responses"}
 
+CONVERSATION_HEADER = "x-demur-conversation"
 _RAW_HEADER = "X-Stainless-Raw-Response"
 
 # A fallback on another host must not be shown the first one's credentials.
@@ -27,6 +28,7 @@ class Request:
     model: str
     metadata: Mapping[str, Any]
     choices: int
+    conversation: str | None
 
 
 def read_request(options: FinalRequestOptions) -> Request | None:
@@ -44,6 +46,7 @@ def read_request(options: FinalRequestOptions) -> Request | None:
         model=model,
         metadata=_mapping(body.get("metadata")),
         choices=choices if isinstance(choices, int) and choices > 1 else 1,
+        conversation=_header(options, CONVERSATION_HEADER),
     )
 
 
@@ -70,11 +73,18 @@ def for_fallback(
 
 def wants_raw(options: FinalRequestOptions) -> bool:
     """Whether the caller asked for the raw response: what is parsed from it is the caller's."""
-    return any(name.lower() == _RAW_HEADER.lower() for name in given_headers(options))
+    return _header(options, _RAW_HEADER) is not None
 
 
 def given_headers(options: FinalRequestOptions) -> Mapping[str, Any]:
     return {} if isinstance(options.headers, NotGiven) else options.headers
+
+
+def _header(options: FinalRequestOptions, wanted: str) -> str | None:
+    for name, value in given_headers(options).items():
+        if name.lower() == wanted.lower():
+            return str(value)
+    return None
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from ...detection.guarded import Guarded
 from ...errors import PolicyError
 from ...policy import Policy, load_policy
 from ...sinks import sinks_for
+from ...stores import store_for
 from .client import wrapped_copy
 from .exchange import Wiring, plain_class
 
@@ -39,6 +40,7 @@ def wrap(
         sink=sinks_for(chosen),
         clients={**made, **(targets or {})},
         own=tuple(made.values()),
+        store=store_for(chosen),
     )
     _check_targets(client, wiring.clients)
     return wrapped_copy(client, wiring)
