@@ -34,8 +34,12 @@ conversation was refused before, and stays with the model that answered; ``probe
 request that tries the requested model again.
 """
 
-Limited = Literal["budget"]
-"""What kept a refusal from being retried."""
+Limited = Literal["budget", "rights"]
+"""What kept the request from another model.
+
+``budget``: a refusal was not retried, since budgets had no room for another call; ``rights``: the
+request would have started at a fallback, and its caller may use none.
+"""
 
 LABELS: tuple[Label, ...] = ("normal", "partial", "refusal")
 

@@ -175,21 +175,73 @@ def test_missing_extra(name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         sinks_for(Policy(metrics=(name,)))
 
 
+def moved(rule: str, started: str | None, *attempts: Attempt, **more: object) -> Outcome:
+    return Outcome("chat", "p1", "accepted", attempts, 0, rule, started=started, **more)  # type: ignore[arg-type]
+
+
+def test_a_breaker_shows_while_it_is_open() -> None:
+    """1 from the first request that starts elsewhere until a probe, or anybody, is answered."""
+    sink, labels = PrometheusSink(), {"rule": "br", "model": "p1"}
+    for started, attempt, more, shown in (
+        (None, refused("p1"), {}, None),
+        ("breaker", answered("p2"), {}, 1),
+        (None, answered("p1"), {"limited": "rights"}, 1),
+        ("sticky", answered("p2"), {}, 1),
+        ("probe", refused("p1"), {}, 1),
+        ("probe", answered("p1"), {"would": "fell_back", "shadow": True}, 1),
+        ("probe", answered("p1"), {}, 0),
+        ("breaker", answered("p2"), {}, 1),
+        (None, answered("p1"), {}, 0),
+    ):
+        sink(moved("br", started, attempt, **more))  # type: ignore[arg-type]
+        assert REGISTRY.get_sample_value("demur_breaker_open", labels) == shown
+    counted = {reason: count("demur_starts_total", rule="br", reason=reason)
+               for reason in ("breaker", "sticky", "probe")}  # fmt: skip
+    assert counted == {"breaker": 2, "sticky": 1, "probe": 3}
+
+
+def test_a_start_at_a_fallback_is_a_call_to_one() -> None:
+    """From the model that was asked for, though it was not called; in shadow mode it was."""
+    sink = PrometheusSink()
+    fallback = {"from": "p1", "to": "p2", "outcome": "accepted"}
+    before = count("demur_fallbacks_total", **fallback)
+    sink(moved("moved", "breaker", answered("p2")))
+    sink(moved("moved", "breaker", answered("p2"), shadow=True, would="fell_back"))
+    assert count("demur_fallbacks_total", **fallback) == before + 1
+
+
+def test_budgets_that_are_spent_are_counted() -> None:
+    """Per rule; a caller without rights is no matter of budgets."""
+    sink = PrometheusSink()
+    sink(moved("spent", None, refused("p1"), limited="budget"))
+    sink(moved("spent", None, refused("p1"), limited="rights"))
+    assert count("demur_budget_exceeded_total", rule="spent") == 1
+
+
 def test_dashboard_asks_for_what_is_there() -> None:
     """Every query of the dashboard names metrics and labels that demur exposes."""
     PrometheusSink()(fell_back("p1", "p2"))
+    PrometheusSink()(moved("r", "breaker", refused("p1"), limited="budget"))
     exposed: dict[str, set[str]] = {}
     for metric in REGISTRY.collect():
         for sample in metric.samples:
             exposed.setdefault(sample.name, set()).update(sample.labels)
     dashboard = json.loads(DASHBOARD.read_text("utf-8"))
-    queries = [t["expr"] for panel in dashboard["panels"] for t in panel.get("targets", ())]
-    assert len(queries) >= 8
-    for query in queries:
+    targets = [t for panel in dashboard["panels"] for t in panel.get("targets", ())]
+    variables = [v["query"] for v in dashboard["templating"]["list"] if v["type"] == "query"]
+    assert len(targets) >= 8
+    assert variables
+    for query, legend in [
+        *((t["expr"], t["legendFormat"]) for t in targets),
+        *((query, "") for query in variables),
+    ]:
         names = re.findall(r"demur_\w+", query)
         assert names
         assert set(names) <= set(exposed), query
         known = set().union(*(exposed[name] for name in names))
         used = re.findall(r"(\w+)\s*(?:=~|!=|=)\s*\"", query)
         grouped = [g.strip() for by in re.findall(r"by \(([^)]*)\)", query) for g in by.split(",")]
-        assert {*used, *grouped} <= known, query
+        shown = re.findall(r"\{\{(\w+)\}\}", legend)
+        listed = re.findall(r"label_values\(\w+, (\w+)\)", query)
+        assert {*used, *grouped, *shown, *listed} <= known, query
+        assert set(shown) <= set(grouped), query

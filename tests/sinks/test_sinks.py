@@ -164,6 +164,8 @@ def outcomes(draw: st.DrawFn) -> Outcome:
         ending=draw(st.sampled_from(["accepted", "fell_back", "exhausted", "failed", "abandoned"])),
         would=draw(st.sampled_from([None, "fell_back", "exhausted"])),
         held_seconds=draw(st.none() | st.floats(0, 1e6)),
+        started=draw(st.sampled_from([None, "breaker", "sticky", "probe"])),
+        limited=draw(st.sampled_from([None, "budget", "rights"])),
         id=draw(st.none() | NAMES),
         metadata=draw(st.lists(st.tuples(NAMES, NAMES), max_size=2).map(tuple)),
     )

@@ -93,13 +93,15 @@ def replay(
 def _replayed(
     entries: Iterator[Entry], policy: Policy, experience: Experience, *, scores: bool
 ) -> Iterator[Replayed]:
+    from ..report.replaying import Past, replayable
     from ..report.replaying import replay as run
 
     detector: Detector | None = None
+    policy, past = replayable(policy), Past()
     for entry in entries:
         if detector is None and entry.content == "full" and not scores:
             detector = _detector(policy)
-        yield run(entry, policy, experience, detector)
+        yield run(entry, policy, experience, detector, past)
 
 
 def _detector(policy: Policy) -> Detector:

@@ -59,7 +59,9 @@ def _past_breaker(journal: Journal, cell: Cell, now: float) -> Starting:
     if found.reason != "breaker":
         return Start(reason=found.reason, mark=mark, counts=found.reason is None, now=now)
     usable = yield from _usable(journal, remaining(plan, (plan.requested,), journal.elapsed))
-    return Start(at=usable[0], reason="breaker", now=now) if usable else Start(now=now)
+    if not usable:
+        return Start(barred=True, now=now)
+    return Start(at=usable[0], reason="breaker", now=now)
 
 
 def reserved(journal: Journal) -> Generator[Effect, Answer, bool]:

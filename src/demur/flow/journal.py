@@ -149,7 +149,7 @@ class Journal:
             policy=self.plan.policy,
             metadata=self.plan.metadata,
             started=self.start.reason,
-            limited=self.limited,
+            limited=self.limited or ("rights" if self.start.barred else None),
             id=self.plan.id,
             time=self.plan.time,
         )

@@ -32,13 +32,15 @@ class Start:
     """Where a request starts: ``at`` a fallback, or at the requested model.
 
     ``mark`` is the breaker's as this request found or made it, at the time ``now``; ``counts`` says
-    that what becomes of the request counts for the breaker.
+    that what becomes of the request counts for the breaker. ``barred``: a fallback was due, and the
+    caller may use none.
     """
 
     at: Target | None = None
     reason: Started | None = None
     mark: str | None = None
     counts: bool = False
+    barred: bool = False
     now: float = 0.0
 
 

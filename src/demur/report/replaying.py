@@ -2,7 +2,7 @@
 
 Nothing is decided here. Each request runs through ``completion_flow`` under the new policy; calls
 are answered by the attempts on record, verdicts by the scores on record or, where the log holds
-what was judged, by the new policy's detector.
+what was judged, by the new policy's detector. Breakers and budgets see the requests at their times.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ..flow.effects import (
     Called,
     CallModel,
     Classify,
+    Consult,
     Effect,
     Emit,
     Failed,
@@ -31,6 +32,7 @@ from ..flow.effects import (
 )
 from ..flow.plan import Plan
 from ..policy.schema import Policy, Thresholds
+from ..stores.memory import MemoryStore
 from ..vocabulary import Attempt, Completion, Evidence, Label, Outcome, Target, Verdict
 from .experience import Experience
 from .restoring import Entry
@@ -53,10 +55,22 @@ class Replayed:
         return self.new is None or _course(self.old) != _course(self.new)
 
 
+class Past:
+    """The state that replayed requests share, at the time of the one at hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.store = MemoryStore(clock=lambda: self.now)
+
+
 def replay(
-    entry: Entry, policy: Policy, experience: Experience, detector: Detector | None = None
+    entry: Entry,
+    policy: Policy,
+    experience: Experience,
+    detector: Detector | None = None,
+    past: Past | None = None,
 ) -> Replayed:
-    """Run one recorded request under ``policy``.
+    """Run one recorded request under ``policy``, after those that ``past`` has seen.
 
     Without ``detector`` the scores on record are held against the policy's threshold; a stage that
     was not asked then cannot be asked now.
@@ -76,7 +90,9 @@ def replay(
         # The call failed, or the caller left before anything was decided: no policy changes that.
         return Replayed(old, replace(old, rule=plan.rule.name, policy=plan.policy))
     asked = detector if entry.content == "full" else None
-    run = _Run(old, plan, policy.detector.thresholds, experience, asked)
+    past = past or Past()
+    past.now = max(past.now, old.time or 0.0)
+    run = _Run(old, plan, policy.detector.thresholds, experience, asked, past)
     new = run.outcome(completion_flow(plan))
     if _course(new) == _course(old):
         # What was measured is better than what the log lets one add up.
@@ -98,6 +114,12 @@ def enforced(policy: Policy) -> Policy:
     return policy.model_copy(update={"mode": "enforce", "rules": rules})
 
 
+def replayable(policy: Policy) -> Policy:
+    """The policy without budgets by key or metadata: a record does not say whose request it was."""
+    budgets = tuple(budget for budget in policy.budgets if budget.by == "all")
+    return policy if budgets == policy.budgets else policy.model_copy(update={"budgets": budgets})
+
+
 def _course(outcome: Outcome) -> tuple[object, ...]:
     """What was done and what the caller got, without what it took."""
     verdict = outcome.verdict
@@ -116,7 +138,9 @@ class _Run:
         thresholds: Thresholds,
         experience: Experience,
         detector: Detector | None,
+        past: Past,
     ) -> None:
+        self._past = past
         self._old = old
         self._plan = plan
         self._thresholds = thresholds
@@ -143,6 +167,8 @@ class _Run:
                 return Judged(self._judge(evidence), self._old.detection_seconds)
             case FindUsable(targets):
                 return Usable(targets)
+            case Consult(operations):
+                return self._past.store.ask(operations)
             case Emit(record):
                 self._record = record
         return None
@@ -157,9 +183,10 @@ class _Run:
         return Called(self._completion(recorded), recorded.seconds)
 
     def _recorded(self, target: Target, number: int) -> Attempt | None:
-        if number == 0:
+        moved = self._old.moved
+        if number == 0 and not moved:
             return self._old.attempts[0]
-        for attempt in self._old.attempts[1:]:
+        for attempt in self._old.attempts if moved else self._old.attempts[1:]:
             if (attempt.target, attempt.model) == (target.name, target.model):
                 return None if attempt.outcome == "abandoned" else attempt
         return None

@@ -58,6 +58,8 @@ def _outcome(record: Mapping[str, Any]) -> Outcome:
         finished=record["finished"],
         policy=record["policy"],
         metadata=tuple(record["metadata"].items()),
+        started=record.get("started"),
+        limited=record.get("limited"),
         id=record["id"],
         time=datetime.fromisoformat(record["time"]).timestamp(),
     )

@@ -39,6 +39,8 @@ def _line(outcome: Outcome, fields: dict[str, Any]) -> str:
         "attempts": len(outcome.attempts),
         "added_ms": f"{outcome.added_seconds * 1000:.1f}",
         "would": fields["would"],
+        "started": outcome.started,
+        "limited": outcome.limited,
         "degraded": None if verdict is None else verdict.degraded,
     }
     return " ".join(f"{key}={_value(value)}" for key, value in pairs.items() if value is not None)

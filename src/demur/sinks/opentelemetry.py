@@ -51,5 +51,7 @@ def _attributes(
         "demur.ending": outcome.ending,
         "demur.served": served,
         "demur.would": outcome.would,
+        "demur.started": outcome.started,
+        "demur.limited": outcome.limited,
     }
     return {key: value for key, value in found.items() if value is not None}

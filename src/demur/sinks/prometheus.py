@@ -16,7 +16,7 @@ from .background import records_lost
 from .record import clean
 
 if TYPE_CHECKING:
-    from prometheus_client import Counter, Histogram
+    from prometheus_client import Counter, Gauge, Histogram
 
 MOST_MODELS: Final = 100
 OTHER: Final = "other"
@@ -40,7 +40,11 @@ class PrometheusSink:
             if attempt.outcome != "failed":
                 metrics.count_response(attempt, action_of(record, number))
             if number:
-                metrics.count_fallback(record.attempts[number - 1], attempt)
+                metrics.count_fallback(record.attempts[number - 1].model, attempt)
+            elif record.moved:
+                metrics.count_fallback(record.requested_model, attempt)
+        if record.started or record.limited or metrics.breakers:
+            metrics.note_standing(record)
         metrics.detection.observe(record.detection_seconds)
         metrics.added.observe(record.added_seconds)
         if record.held_seconds is not None:
@@ -60,6 +64,12 @@ def action_of(outcome: Outcome, number: int) -> str:
     if outcome.attempts[number].outcome == "abandoned":
         return "left"
     return "replaced" if outcome.served is not None else "blocked"
+
+
+def _closes(outcome: Outcome) -> bool:
+    """Whether this was a probe that was answered."""
+    accepted = bool(outcome.attempts) and outcome.attempts[0].outcome == "accepted"
+    return outcome.started == "probe" and accepted and outcome.would is None
 
 
 class _Metrics:
@@ -94,16 +104,45 @@ class _Metrics:
         self.reloads: Counter = Counter(
             "demur_policy_reloads", "New versions of a policy file, used or not.", ("outcome",)
         )
+        self._open: Gauge = Gauge(
+            "demur_breaker_open",
+            "1 while requests start at a fallback, as the model refuses too often.",
+            ("rule", "model"),
+            multiprocess_mode="mostrecent",
+        )
+        self._starts: Counter = Counter(
+            "demur_starts",
+            "Requests that began otherwise than at the requested model, or as its probe.",
+            ("rule", "reason"),
+        )
+        self._exceeded: Counter = Counter(
+            "demur_budget_exceeded", "Refusals that no budget had room to retry.", ("rule",)
+        )
         self._children: dict[tuple[str, ...], Any] = {}
         self._models: set[str] = set()
+        self.breakers: set[tuple[str, str]] = set()
 
     def count_response(self, attempt: Attempt, action: str) -> None:
         verdict = attempt.verdict
         label, stage = ("none", "none") if verdict is None else (verdict.label, verdict.stage)
         self._count(self._responses, "r", attempt.model, label, stage, action)
 
-    def count_fallback(self, before: Attempt, attempt: Attempt) -> None:
-        self._count(self._fallbacks, "f", before.model, attempt.model, attempt.outcome)
+    def count_fallback(self, before: str, attempt: Attempt) -> None:
+        self._count(self._fallbacks, "f", before, attempt.model, attempt.outcome)
+
+    def note_standing(self, record: Outcome) -> None:
+        """What breakers, conversations and budgets made of the request, in a few policies."""
+        rule = clean(record.rule) or ""
+        if record.started is not None:
+            self._starts.labels(rule, record.started).inc()
+        if record.limited == "budget":
+            self._exceeded.labels(rule).inc()
+        breaker = rule, self._bounded(record.requested_model)
+        if record.started in ("breaker", "probe"):
+            self.breakers.add(breaker)
+            self._open.labels(*breaker).set(0 if _closes(record) else 1)
+        elif record.started is None and record.limited != "rights" and breaker in self.breakers:
+            self._open.labels(*breaker).set(0)
 
     def _count(self, counter: Counter, *key: str) -> None:
         child = self._children.get(key)

@@ -9,7 +9,19 @@ from typing import Any, Final, Literal, cast
 from pydantic import TypeAdapter
 from typing_extensions import NotRequired, TypedDict
 
-from ..vocabulary import Api, Attempt, AttemptOutcome, Ending, Kind, Label, Outcome, Usage, Verdict
+from ..vocabulary import (
+    Api,
+    Attempt,
+    AttemptOutcome,
+    Ending,
+    Kind,
+    Label,
+    Limited,
+    Outcome,
+    Started,
+    Usage,
+    Verdict,
+)
 
 SCHEMA: Final = 1
 """Version of the record. A field may be added within a version; none changes its meaning."""
@@ -85,6 +97,8 @@ class Record(TypedDict):
     detection_seconds: float
     held_seconds: float | None
     finished: bool
+    started: NotRequired[Started]
+    limited: NotRequired[Limited]
     content: Literal["none", "redacted", "full"]
 
 
@@ -125,6 +139,10 @@ def to_record(outcome: Outcome) -> dict[str, Any]:
         "finished": outcome.finished,
         "content": "none",
     }
+    if outcome.started is not None:
+        record["started"] = outcome.started
+    if outcome.limited is not None:
+        record["limited"] = outcome.limited
     return cast("dict[str, Any]", record)
 
 
