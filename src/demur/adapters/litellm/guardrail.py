@@ -39,7 +39,8 @@ from .settlement import Settlement
 from .setup import setups_of
 from .spend import bucket, metadata_of
 from .stream import StreamPort, relay
-from .surfaces import Surface, surface_for
+from .stream_usage import strip_from_fallbacks
+from .surfaces import CHAT, Surface, surface_for
 from .whole import Attempts
 
 Data = dict[str, Any]
@@ -94,6 +95,8 @@ class DemurGuardrail(CustomGuardrail):
         found.stream = data.get("stream") is True
         found.call_id = data.get("litellm_call_id")
         bucket(data)[exchange.KEY] = found
+        if found.plan.enforced and found.stream and found.surface is CHAT:
+            strip_from_fallbacks(data)
         if found.plan.enforced and not found.stream and not hands_off:
             model = found.plan.requested.model
             handed = chain.entries(found.plan, data, routers.own_entries(router, model))

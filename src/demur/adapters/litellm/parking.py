@@ -59,6 +59,11 @@ class Parking:
         )
 
 
+def is_parked(logging_obj: Any) -> bool:
+    """Whether the row of a stream that has ended waits there."""
+    return getattr(logging_obj, "_deferred_stream_complete_args", None) is not None
+
+
 def parking_of(request: Mapping[str, Any]) -> Parking | None:
     """That of a fallback demur has opened."""
     found = metadata_of(request).get(KEY)

@@ -17,12 +17,14 @@ import anyio.to_thread
 import litellm
 from litellm.litellm_core_utils.internal_call_metadata import without_budget_reservation
 
+from ...vocabulary import Usage
 from .spend import logged, merge_tags
 
 Marks = Mapping[str, list[Any]]
 """Entries for a row's metadata; ``tags`` are added to those there are."""
 
 _BUCKETS: Final = ("metadata", "litellm_metadata")
+_STREAM: Final = "has_dispatched_final_stream_success"
 _FAILURES: Final = ("async_failure", "sync_failure")
 
 
@@ -40,6 +42,7 @@ class Row:
         details = dict(logging_obj.model_call_details)
         params = dict(details.get("litellm_params") or {})
         params.update({name: dict(params.get(name) or {}) for name in _BUCKETS})
+        details.pop(_STREAM, None)
         self._attempt.model_call_details = {**details, "litellm_params": params}
 
     @property
@@ -85,6 +88,12 @@ def keep_out_of_the_log(logging_obj: Any) -> None:
         logging_obj.model_call_details["has_logged_sync_success"] = True
 
 
+def keep_stream_out_of_the_log(logging_obj: Any) -> None:
+    """Have LiteLLM not log a stream that is about to be cut: its row is written here."""
+    if logging_obj is not None:
+        logging_obj.model_call_details[_STREAM] = True
+
+
 def keep_failure_out_of_the_log(logging_obj: Any) -> None:
     """Have LiteLLM not log the error that an attempt is about to raise."""
     if logging_obj is not None:
@@ -99,15 +108,20 @@ def let_failures_into_the_log(logging_obj: Any) -> None:
             logging_obj.model_call_details.pop(f"has_logged_{event}", None)
 
 
-async def counted(request: Mapping[str, Any], model: str, text: str) -> litellm.ModelResponse:
-    """A response with the usage of a stream that was dropped after ``text``."""
-    usage = await anyio.to_thread.run_sync(_counted, model, request, text)
+async def counted(
+    request: Mapping[str, Any], model: str, text: str, known: Usage | None
+) -> litellm.ModelResponse:
+    """A response with the usage of a stream that was dropped after ``text``.
+
+    ``known`` is what it has said of that itself.
+    """
+    usage = await anyio.to_thread.run_sync(_counted, model, request, text, known or Usage())
     return litellm.ModelResponse(model=model, usage=usage)
 
 
-def _counted(model: str, request: Mapping[str, Any], text: str) -> litellm.Usage:
+def _counted(model: str, request: Mapping[str, Any], text: str, known: Usage) -> litellm.Usage:
     asked = request.get("messages")
     prompt: dict[str, Any] = {"messages": asked} if asked else {"text": str(request.get("input"))}
-    before = litellm.token_counter(model=model, **prompt)
-    after = litellm.token_counter(model=model, text=text)
+    before = known.input_tokens or litellm.token_counter(model=model, **prompt)
+    after = max(known.output_tokens, litellm.token_counter(model=model, text=text))
     return litellm.Usage(prompt_tokens=before, completion_tokens=after, total_tokens=before + after)

@@ -6,7 +6,7 @@ from typing import Any
 
 from litellm.integrations.custom_guardrail import CustomGuardrail
 
-from ...vocabulary import Outcome
+from ...vocabulary import Attempt, Outcome, Usage
 from .background import Background
 from .exchange import Exchange
 from .headers import show_in_stream
@@ -60,25 +60,25 @@ class Settlement:
             if source.attempt in self._settled or source.attempt >= len(outcome.attempts):
                 continue
             attempt = outcome.attempts[source.attempt]
-            if source.attempt == 0 and attempt.outcome != "refused":
-                continue
             self._settled.add(source.attempt)
-            self._log_dropped(source, marks_of(self._guardrail, self._found.plan, attempt.verdict))
+            self._log_dropped(source, attempt)
 
-    def _log_dropped(self, source: Source, marks: Any) -> None:
+    def _log_dropped(self, source: Source, attempt: Attempt) -> None:
+        marks = marks_of(self._guardrail, self._found.plan, attempt.verdict)
         put_marks(source.logging_obj, marks)
-        if source.ended:
+        if not source.claimed:
             self._leave(source)
-        elif source.logging_obj is not None:
-            source.parking.leave()
-            row = Row(source.logging_obj, None)
-            self._background.run(self._write(row, source.held_text(self._found.surface)))
+            return
+        row = Row(source.logging_obj, None)
+        text = source.held_text(self._found.surface)
+        self._background.run(self._write(row, text, attempt.usage))
 
-    async def _write(self, row: Row, text: str) -> None:
-        row.response = await counted(self._request, row.model, text)
+    async def _write(self, row: Row, text: str, known: Usage | None) -> None:
+        row.response = await counted(self._request, row.model, text, known)
         await row.write()
 
     def _leave(self, source: Source) -> None:
+        """LiteLLM logs the stream itself, now if it has ended."""
         work = source.parking.leave()
         if work is not None:
             self._background.run(work)

@@ -21,9 +21,11 @@ from .chain import AttemptRefusedError
 from .exchange import KEY, Exchange
 from .marks import RECORDS
 from .parking import KEY as PARKING
-from .parking import Parking
+from .parking import Parking, is_parked
+from .rows import keep_stream_out_of_the_log
 from .spend import bucket_name, metadata_of
-from .surfaces import ItemReader, Surface, opening
+from .stream_usage import STRIP, with_usage
+from .surfaces import CHAT, ItemReader, Surface, opening
 
 _log = logging.getLogger("demur")
 
@@ -38,7 +40,7 @@ class Source:
     """One opened stream.
 
     ``unreleased`` are the items read from it that nobody has got yet. ``logging_obj`` is LiteLLM's,
-    ``parking`` holds back what it logs of a fallback.
+    ``parking`` holds back what it logs of a fallback. It logs no stream that is ``claimed``.
     """
 
     native: Any
@@ -49,6 +51,7 @@ class Source:
     reader: ItemReader
     unreleased: list[Any] = field(default_factory=list)
     ended: bool = False
+    claimed: bool = False
 
     def held_text(self, surface: Surface) -> str:
         """The text of what nobody has got."""
@@ -68,6 +71,7 @@ class StreamPort:
         self._request = request
         self._router = router
         self.opened: list[Source] = []
+        self.served: Source | None = None
         self.failure: Exception | None = None
 
     @property
@@ -86,6 +90,8 @@ class StreamPort:
             return self._source(self._first, 0, self._request.get("litellm_logging_obj"))
         parking = Parking()
         request = fallback_request(self._request, target, parking)
+        if self._exchange.surface is CHAT:
+            request = with_usage(request, self._router)
         call = getattr(self._router, self._exchange.surface.router_call)
         native = await asyncio.wait_for(call(**request), timeout)
         logging_obj = parking.logging_obj or getattr(native, "logging_obj", None)
@@ -104,8 +110,12 @@ class StreamPort:
         return stream.reader.read(item)
 
     async def close(self, stream: Source) -> None:
-        if not stream.ended:
-            await _cut(stream.native)
+        if stream.ended:
+            return
+        if stream is not self.served and not is_parked(stream.logging_obj):
+            keep_stream_out_of_the_log(stream.logging_obj)
+            stream.claimed = True
+        await _cut(stream.native)
 
     def emit(self, record: Outcome) -> None:
         self._exchange.emit(record)
@@ -137,7 +147,7 @@ def fallback_request(
     fresh: dict[str, Any] = {
         name: value
         for name, value in request.items()
-        if name not in _OF_THE_FIRST_CALL and not name.startswith("_")
+        if name not in _OF_THE_FIRST_CALL and (name == STRIP or not name.startswith("_"))
     }
     metadata = {k: v for k, v in metadata_of(request).items() if k != KEY}
     fresh[bucket_name(request)] = {
@@ -161,13 +171,12 @@ async def relay(
     If demur itself fails, what was held of the first stream and the rest of it are passed on.
     """
     stream = AwaitingStream(stream_flow(plan), port, detector)
-    begun = False
     try:
         while True:
             try:
                 chunks = await stream.advance()
-                if chunks and not begun and stream.outcome is not None:
-                    begun = True
+                if chunks and port.served is None and stream.outcome is not None:
+                    port.served = stream.served
                     released(stream.served, chunks[0].native, stream.outcome)
             except RefusedError as error:
                 for item in opening(port.first.unreleased if port.first else ()):
