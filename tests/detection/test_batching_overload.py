@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -149,6 +150,26 @@ def test_an_answer_that_does_not_come_is_given_up_before_the_deadline(seconds: f
     model.gate.set()
     assert 0.9 * seconds < spent[0]
     assert spent[4] < seconds
+
+
+def test_answers_leave_no_garbage() -> None:
+    """What was asked and answered is freed at once: a full collection would stop every thread."""
+    model = Gated()
+    model.gate.set()
+    detector = ReadingDetector("m", model, 0.5, Batcher("m", model.scores, cache=0))
+    detector.classify(Evidence("first"))
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(100):
+            detector.submit(Evidence(f"{number}")).result(5)
+            given_up = detector.submit(Evidence(f"{number} again"))
+            given_up.cancel()
+        del given_up
+        detector.classify(Evidence("last"))
+        assert gc.collect() < 20
+    finally:
+        gc.enable()
 
 
 def test_complaints_are_told_now_and_then(caplog: pytest.LogCaptureFixture) -> None:

@@ -17,18 +17,18 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from ..errors import DetectorError
-from .windows import WINDOW_CHARS
+from .windows import ENDING, WINDOW_CHARS
 
 T = TypeVar("T")
 U = TypeVar("U")
 Score = Callable[[Sequence[str]], Iterable[tuple[int, float]]]
 """Texts in; the index and score of each out, each as soon as it is known."""
 
-LAST_PASS: Final = 5.0
-"""Seconds that an ending interpreter waits for a pass that is under way."""
+LAST_PASS: Final = 60.0
+"""Most seconds that an ending interpreter waits for the forward pass that is under way."""
 SMOOTHING: Final = 0.2
 """Weight of the newest pass in the running mean of what a character costs."""
 ADMITTED: Final = 0.5
@@ -110,6 +110,9 @@ class Batcher:
                     target=_work, args=(self._line,), name=f"demur-{self.name}-batch", daemon=True
                 )
                 self._threads.append(thread)
+                for ended in [t for t in _WORKERS if t.ident and not t.is_alive()]:
+                    _WORKERS.pop(ended, None)
+                _WORKERS[thread] = weakref.ref(self._line)
                 thread.start()
 
 
@@ -272,28 +275,27 @@ def _weight(text: str) -> int:
 
 
 def _work(line: _Line) -> None:
-    thread = threading.current_thread()
-    _RUNNING[thread] = line
-    try:
-        while (taken := line.take()) is not None:
-            if taken:
-                _score(line, taken)
-            del taken
-    finally:
-        _RUNNING.pop(thread, None)
+    while (taken := line.take()) is not None:
+        if taken:
+            _score(line, taken)
+        del taken
 
 
-_RUNNING: Final[dict[threading.Thread, _Line]] = {}
+_WORKERS: Final[dict[threading.Thread, weakref.ref[_Line]]] = {}
+"""Every thread that may not have ended: it still frees its model when its line has closed."""
 
 
 @atexit.register
 def _finish() -> None:
     """End the workers: a thread that is killed inside a native runtime aborts the process."""
-    running = list(_RUNNING.items())
-    for _, line in running:
-        line.close()
+    ENDING.set()
+    workers = list(_WORKERS.items())
+    for _, reference in workers:
+        if (line := reference()) is not None:
+            line.close()
+        del line
     until = time.monotonic() + LAST_PASS
-    for thread, _ in running:
+    for thread, _ in workers:
         thread.join(max(0.0, until - time.monotonic()))
 
 
@@ -314,9 +316,10 @@ def _score(line: _Line, taken: list[_Entry]) -> None:
 
 def chained(future: Future[T], then: Callable[[T], U]) -> Future[U]:
     """The future of ``then``'s result; cancelling it cancels ``future``."""
-    after: Future[U] = Future()
+    after: _Chained[U] = _Chained(future)
 
     def forward(done: Future[T]) -> None:
+        after.before = None
         if done.cancelled() or not after.set_running_or_notify_cancel():
             after.cancel()
             return
@@ -326,10 +329,19 @@ def chained(future: Future[T], then: Callable[[T], U]) -> Future[U]:
         else:
             after.set_result(then(done.result()))
 
-    def backward(done: Future[U]) -> None:
-        if done.cancelled():
-            future.cancel()
-
-    after.add_done_callback(backward)
     future.add_done_callback(forward)
     return after
+
+
+class _Chained(Future[U]):
+    """Knows the future before it until that is done: no cycle is left to the garbage collector."""
+
+    def __init__(self, before: Future[Any]) -> None:
+        super().__init__()
+        self.before: Future[Any] | None = before
+
+    def cancel(self) -> bool:
+        cancelled = super().cancel()
+        if cancelled and (before := self.before) is not None:
+            before.cancel()
+        return cancelled

@@ -11,10 +11,12 @@ import math
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
+import anyio
 import anyio.to_thread
 import numpy as np
+from anyio.lowlevel import RunVar
 from numpy.typing import NDArray
 
 from ..errors import ModelError
@@ -142,7 +144,9 @@ class EmbeddedDetector:
         if isinstance(found, Verdict):
             return found
         outputs = found.second.encoder.outputs
-        opinions = await anyio.to_thread.run_sync(outputs, found.text, abandon_on_cancel=True)
+        opinions = await anyio.to_thread.run_sync(
+            outputs, found.text, abandon_on_cancel=True, limiter=_one_at_a_time()
+        )
         return self._settled(found, opinions)
 
     def _first(self, evidence: Evidence, final: bool) -> Verdict | _Unsure:
@@ -212,6 +216,18 @@ class EmbeddedDetector:
                 prefix_refusal=max(own.prefix_refusal, threshold),
             ),
         )
+
+
+def _one_at_a_time() -> anyio.CapacityLimiter:
+    """Of this event loop: threads that compete for the interpreter's lock hold up the loop."""
+    try:
+        return _encoding.get()
+    except LookupError:
+        _encoding.set(anyio.CapacityLimiter(1))
+        return _encoding.get()
+
+
+_encoding: Final[RunVar[anyio.CapacityLimiter]] = RunVar("demur_encoding")
 
 
 def _models() -> Path:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from .pieces import Pieces
+from .products import applied, product
 
 Floats = NDArray[np.float32]
 
@@ -92,7 +93,7 @@ class Encoder:
         for layer in self.layers:
             state = _through(layer, state)
         pooled = np.concatenate([state[0], state.mean(axis=0)])
-        answers: Floats = self.answers @ pooled + self.answers_bias
+        answers: Floats = applied(self.answers, pooled) + self.answers_bias
         return answers
 
     def _words(self, found: list[int]) -> Floats:
@@ -104,16 +105,16 @@ class Encoder:
 
 
 def _through(layer: Layer, state: Floats) -> Floats:
-    mixed = state @ layer.mix.T + layer.mix_bias
+    mixed = product(state, layer.mix) + layer.mix_bias
     count, width = state.shape
     query, key, value = mixed.reshape(count, 3, HEADS, -1).transpose(1, 2, 0, 3)
     weights = query @ key.transpose(0, 2, 1) * np.float32((HEADS / width) ** 0.5)
     weights = np.exp(weights - weights.max(axis=2, keepdims=True))
     weights /= weights.sum(axis=2, keepdims=True)
     heard = (weights @ value).transpose(1, 0, 2).reshape(count, width)
-    state = _normed(state + heard @ layer.out.T + layer.out_bias, layer.norm)
-    wide = _gelu(state @ layer.widen.T + layer.widen_bias)
-    return _normed(state + wide @ layer.narrow.T + layer.narrow_bias, layer.last_norm)
+    state = _normed(state + product(heard, layer.out) + layer.out_bias, layer.norm)
+    wide = _gelu(product(state, layer.widen) + layer.widen_bias)
+    return _normed(state + product(wide, layer.narrow) + layer.narrow_bias, layer.last_norm)
 
 
 def _normed(values: Floats, norm: tuple[Floats, Floats]) -> Floats:

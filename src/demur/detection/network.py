@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from .ngrams import NGrams
+from .products import applied, product
 
 Floats = NDArray[np.float32]
 
@@ -81,17 +82,17 @@ class Network:
         joined = np.zeros((count, 2 * width), dtype=np.float32)
         joined[:, :width] = strongest
         joined[1:, width:] = strongest[:-1]
-        sentences = joined @ layers["sentence.weight"].T
+        sentences = product(joined, layers["sentence.weight"])
         sentences += layers["sentence.bias"]
         sentences[:PLACES] += layers["place.weight"][:count]
         sentences[PLACES:] += layers["place.weight"][PLACES - 1]
         sentences = _relu(sentences)
-        attention = _softmax(sentences @ layers["attention.weight"][0])
+        attention = _softmax(applied(sentences, layers["attention.weight"][0]))
         pooled = np.concatenate(
-            [sentences.max(axis=0), attention @ sentences, sentences[0], sentences[-1]]
+            [sentences.max(axis=0), applied(sentences.T, attention), sentences[0], sentences[-1]]
         )
-        hidden = _relu(layers["hidden.weight"] @ pooled + layers["hidden.bias"])
-        answers: Floats = layers["head.weight"] @ hidden + layers["head.bias"]
+        hidden = _relu(applied(layers["hidden.weight"], pooled) + layers["hidden.bias"])
+        answers: Floats = applied(layers["head.weight"], hidden) + layers["head.bias"]
         return answers
 
     def _embed(self, grams: NGrams) -> Floats:
@@ -120,7 +121,7 @@ class Network:
         for place in range(WIDTH):
             late = WIDTH - 1 - place
             views[late:, place * width : (place + 1) * width] = embedded[: max(0, count - late)]
-        return _relu(views @ self.dense["conv.weight"].T + self.dense["conv.bias"])
+        return _relu(product(views, self.dense["conv.weight"]) + self.dense["conv.bias"])
 
 
 def slots_of(keys: NDArray[np.uint32]) -> NDArray[np.int32]:

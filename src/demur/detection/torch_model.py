@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from ..errors import MissingExtraError, ModelError
 from ..policy.schema import Windows
-from .windows import Ids, Tokens, batches
+from .windows import ENDING, Ids, Tokens, batches
 
 MAX_TOKENS: Final = 512
 
@@ -82,6 +82,8 @@ def by_windows(
     left = [len(found) for found in texts]
     best = [0.0] * len(texts)
     for batch in batches(windows, size):
+        if ENDING.is_set():
+            return
         for place, score in zip(batch, probabilities([windows[i] for i in batch]), strict=True):
             owner = owners[place]
             best[owner] = max(best[owner], score)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from ..policy.schema import Windows
 
@@ -14,6 +15,9 @@ OVERLAP = 8
 """Windows of ``all`` share a window's length divided by this, so that no sentence is torn."""
 BATCH_TOKENS = 4096
 """Most tokens of one forward pass, padding counted: bounds its memory and the shortest's wait."""
+
+ENDING: Final = threading.Event()
+"""The interpreter is ending: no forward pass is begun any more."""
 
 Ids = Sequence[int]
 
