@@ -40,6 +40,17 @@ rules:
 """
 
 
+STANDING = """\
+rules:
+  - name: r
+    match: {model: primary}
+    actions: [retry]
+    retry: {fallbacks: [second], breaker: {least: 5}, sticky: {by: thread}}
+  - {name: rest, match: {model: rest}}
+budgets: [{calls: 3, seconds: 9.5}, {cost: 1.0, per: 3600.0, by: key}, {calls: 1, by: team}]
+"""
+
+
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
@@ -200,3 +211,24 @@ def test_the_explanation_follows_the_policy() -> None:
                 assert (told.plan and told.plan.rule) == rule
                 passed = len(told.passed_over)
                 assert passed == (len(policy.rules) if rule is None else policy.rules.index(rule))
+
+
+def test_explain_what_lies_beyond_one_request(file: str) -> None:
+    """Breaker, stickiness and budgets, for requests that could be retried; else not a word."""
+    Path(file).write_text(STANDING)
+    told = run("explain", file, "--model", "primary").stdout
+    assert (
+        "breaker  once 50% of 5 or more judged requests in 60 s are refused, requests start at "
+        "second for 120 s; then one tries primary again\n" in told
+    )
+    assert "sticky   a refused conversation (thread) starts at the model" in told
+    assert "budget   at most 3 added calls, 9.5 s of waiting in 60 s; beyond" in told
+    assert "budget   at most a cost of 1 in 3600 s for each key; beyond" in told
+    assert "budget   at most 1 added calls in 60 s for each team; beyond" in told
+    as_object = json.loads(run("explain", file, "--model", "primary", "--json").stdout)
+    assert as_object["breaker"]["least"] == 5
+    assert as_object["sticky"]["by"] == "thread"
+    assert [budget["by"] for budget in as_object["budgets"]] == ["all", "key", "team"]
+    rest = json.loads(run("explain", file, "--model", "rest", "--json").stdout)
+    assert not {"breaker", "sticky", "budgets"} & rest.keys()
+    assert "budget" not in run("explain", file, "--model", "rest").stdout

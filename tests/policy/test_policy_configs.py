@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from demur.policy import Policy, check_policy, json_schema
+from demur.policy.standing_settings import Breaker, Budget, Sticky
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-POLICIES = ["default.yaml", "full.yaml", "retry.yaml", "shadow.yaml"]
+POLICIES = ["default.yaml", "full.yaml", "resilient.yaml", "retry.yaml", "shadow.yaml"]
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -49,6 +50,26 @@ def test_the_full_example_means_what_the_design_says() -> None:
     assert rule.stream.hold_back.chars == 160
     assert policy.detector.thresholds.refusal == 0.5
     assert not policy.shadows(rule)
+
+
+def test_the_resilient_example_means_what_it_says() -> None:
+    """Breaker, stickiness, budgets, and the variable that names what replicas share."""
+    policy, _ = check_policy(CONFIGS / "resilient.yaml")
+    retry = policy.rules[0].retry
+    assert retry is not None
+    assert retry.breaker == Breaker(rate=0.5, window=60, least=20, pause=120)
+    assert retry.sticky == Sticky(seconds=900, by="conversation_id")
+    assert [(b.calls, b.seconds, b.cost, b.by) for b in policy.budgets] == [
+        (60, 300, None, "all"), (None, None, 1.0, "key"),
+    ]  # fmt: skip
+    assert policy.shared is not None
+    assert policy.shared.redis_env == "REDIS_URL"
+
+
+def test_what_is_not_used_does_not_count() -> None:
+    """Sections that the format has got since change no fingerprint where they are not used."""
+    assert Policy().fingerprint == "e6979fe03ce1"
+    assert Policy(budgets=(Budget(calls=1),)).fingerprint != Policy().fingerprint
 
 
 def test_the_shadow_example_changes_nothing() -> None:

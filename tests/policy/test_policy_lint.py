@@ -85,6 +85,23 @@ def warnings(text: str) -> list[tuple[str, str]]:
             "rules[0].stream",
             "not streamed",
         ),
+        ("budgets: [{calls: 3}]", "budgets", "no rule retries"),
+        (f"{RETRY} {{fallbacks: [m]}}}}]\nshared: {{redis_env: R}}", "shared", "no rule has a"),
+        (
+            f"{RETRY} {{fallbacks: [m]}}}}]\nbudgets: [{{calls: 3}}]\nprices: {{m: {{}}}}",
+            "prices",
+            "no budget limits the cost",
+        ),
+        (
+            f"{RETRY} {{fallbacks: [m, n]}}}}]\nbudgets: [{{cost: 3.0}}]\nprices: {{m: {{}}}}",
+            "prices",
+            "'n' has no price",
+        ),
+        (
+            "rules: [{name: a, retry: {fallbacks: [m], breaker: {}}}]",
+            "rules[0].retry",
+            "add retry to actions",
+        ),
     ],
 )
 def test_suspicious(text: str, key: str, said: str) -> None:
@@ -98,6 +115,8 @@ def test_suspicious(text: str, key: str, said: str) -> None:
     "text",
     [
         "version: 1",
+        f"{RETRY} {{fallbacks: [m], breaker: {{}}}}}}]\nshared: {{redis_env: R}}",
+        f"{RETRY} {{fallbacks: [m]}}}}]\nshared: {{redis_env: R}}\nbudgets: [{{cost: 1.0}}]",
         "detector: {stages: [signals, transformer]}",
         "rules: [{name: a, match: {model: 'gpt-*'}}, {name: b, match: {model: 'g*'}}]",
         "rules: [{name: a, match: {model: 'a?'}}, {name: b, match: {model: 'a*'}}]",

@@ -11,6 +11,7 @@ from ..flow.plan import Plan
 from ..policy.mismatch import mismatch
 from ..policy.schema import Exhausted as Serve
 from ..policy.schema import Policy, Rule, StreamSettings
+from ..policy.standing_settings import Budget
 from ..vocabulary import LABELS, Api, Label, Target, Verdict
 
 
@@ -39,6 +40,7 @@ class Explanation:
     passed_over: tuple[tuple[int, str, str], ...] = ()
     plan: Plan | None = None
     foreseen: tuple[Foreseen, ...] = ()
+    budgets: tuple[Budget, ...] = ()
 
     @property
     def hold_back(self) -> StreamSettings | None:
@@ -62,7 +64,8 @@ def explain(
             break
         passed.append((index, rule.name, because))
     foreseen = () if plan is None else tuple(_foresee(plan, label) for label in LABELS)
-    return Explanation(model, api, stream, metadata, tuple(passed), plan, foreseen)
+    budgets = policy.budgets if plan is not None and plan.chain else ()
+    return Explanation(model, api, stream, metadata, tuple(passed), plan, foreseen, budgets)
 
 
 def as_json(explanation: Explanation) -> dict[str, Any]:
@@ -88,8 +91,21 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
             }
             for foreseen in explanation.foreseen
         },
+        **_standing(explanation),
         "hold_back": explanation.hold_back and explanation.hold_back.model_dump(mode="json"),
     }
+
+
+def _standing(explanation: Explanation) -> dict[str, Any]:
+    """What the policy says beyond one request, where it does."""
+    plan = explanation.plan
+    retry = plan.rule.retry if plan is not None and plan.chain else None
+    found = {
+        "breaker": retry and retry.breaker and retry.breaker.model_dump(mode="json"),
+        "sticky": retry and retry.sticky and retry.sticky.model_dump(mode="json"),
+        "budgets": [budget.model_dump(mode="json") for budget in explanation.budgets],
+    }
+    return {name: said for name, said in found.items() if said}
 
 
 def _target_json(target: Target) -> dict[str, Any]:

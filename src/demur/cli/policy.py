@@ -11,6 +11,7 @@ import click
 from ..policy import InvalidPolicyError, Problem, check_policy, json_schema, load_policy
 from ..vocabulary import Api, Target
 from .explanation import Explanation, Foreseen, as_json, explain
+from .standing import sentences
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -126,6 +127,8 @@ def _lines(explanation: Explanation) -> Iterator[Text]:
         yield Text.assemble(
             (f"{foreseen.label:9}", "dim"), _consequence(foreseen, shadow=plan.shadow)
         )
+    for word, sentence in sentences(plan, explanation.budgets):
+        yield Text.assemble((f"{word:9}", "dim"), sentence)
     if (settings := explanation.hold_back) is not None:
         caps = [f"{settings.hold_back.chars} characters"]
         if settings.hold_back.seconds is not None:

@@ -17,7 +17,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 def lint(policy: Policy) -> list[Problem]:
     """Warnings, in the order of the policy. A clean policy has none."""
-    found = [*_detector(policy), *_targets(policy)]
+    found = [*_detector(policy), *_targets(policy), *_standing(policy)]
     for index, rule in enumerate(policy.rules):
         found.extend(_reachable(policy, index))
         found.extend(_retry(policy, rule, ("rules", index)))
@@ -50,6 +50,27 @@ def _targets(policy: Policy) -> Iterator[Problem]:
         if target.api_key_env and url.scheme == "http" and url.hostname not in _LOOPBACK:
             message = "the key would travel unencrypted; use https"
             yield _warning(("targets", name, "base_url"), message)
+
+
+def _standing(policy: Policy) -> Iterator[Problem]:
+    """Settings beyond one request that have nothing to work on."""
+    chains = [policy.chain(rule) for rule in policy.rules]
+    if policy.budgets and not any(chains):
+        yield _warning(("budgets",), "has no effect: no rule retries")
+    used = policy.budgets or any(
+        chain and rule.retry and (rule.retry.breaker or rule.retry.sticky)
+        for rule, chain in zip(policy.rules, chains, strict=True)
+    )
+    if policy.shared is not None and not used:
+        message = "has no effect: no rule has a breaker or is sticky, and there are no budgets"
+        yield _warning(("shared",), message)
+    costs = [i for i, budget in enumerate(policy.budgets) if budget.cost is not None]
+    if policy.prices and not costs:
+        yield _warning(("prices",), "has no effect: no budget limits the cost")
+    for target in dict.fromkeys(target for chain in chains for target in chain if costs):
+        if policy.prices and not {target.name, target.model} & policy.prices.keys():
+            message = f"{target.name!r} has no price, so calls to it cost nothing; add it"
+            yield _warning(("prices",), message)
 
 
 def _reachable(policy: Policy, index: int) -> Iterator[Problem]:

@@ -43,6 +43,7 @@ def wrap(
         store=store_for(chosen),
     )
     _check_targets(client, wiring.clients)
+    _check_prices(chosen)
     return wrapped_copy(client, wiring)
 
 
@@ -85,6 +86,18 @@ def _elsewhere(client: Any, policy: Policy) -> dict[str, Any]:
                 )
         made[name] = kind(base_url=target.base_url, api_key=key)
     return made
+
+
+def _check_prices(policy: Policy) -> None:
+    """A budget of cost must know what calls cost."""
+    if all(budget.cost is None for budget in policy.budgets):
+        return
+    for target in (target for rule in policy.rules for target in policy.chain(rule)):
+        if not {target.name, target.model} & policy.prices.keys():
+            raise PolicyError(
+                f"prices: a budget limits the cost, and {target.name!r} has no price; add "
+                f"prices: {{{target.name}: {{input: …, output: …}}}}, of a million tokens"
+            )
 
 
 def _check_targets(client: Any, clients: Mapping[str, Any]) -> None:
