@@ -13,6 +13,7 @@ from demur.flow.completion import completion_flow
 from demur.flow.plan import Plan
 from demur.flow.stream import stream_flow
 from demur.policy.schema import HoldBack, Retry, Rule, StreamSettings
+from demur.stores import Store
 from demur.testing import PhraseDetector, ScriptedModel
 from demur.vocabulary import Outcome, Target
 
@@ -64,11 +65,16 @@ def ran(model: ScriptedModel, got: list[Any], error: Exception | None) -> Ran:
 
 
 def run_blocking(
-    model: ScriptedModel, plan: Plan, detector: Detector | None = None, *, leave: int = -1
+    model: ScriptedModel,
+    plan: Plan,
+    detector: Detector | None = None,
+    *,
+    leave: int = -1,
+    store: Store | None = None,
 ) -> Ran:
     """Read a stream through the blocking driver, leaving after ``leave`` releases."""
     stream = blocking.BlockingStream(
-        stream_flow(plan), model.blocking(), detector or PhraseDetector()
+        stream_flow(plan), model.blocking(), detector or PhraseDetector(), store
     )
     got: list[Any] = []
     error = None
@@ -83,11 +89,16 @@ def run_blocking(
 
 
 async def run_awaiting(
-    model: ScriptedModel, plan: Plan, detector: Detector | None = None, *, leave: int = -1
+    model: ScriptedModel,
+    plan: Plan,
+    detector: Detector | None = None,
+    *,
+    leave: int = -1,
+    store: Store | None = None,
 ) -> Ran:
     """The same through the awaiting driver."""
     stream = awaiting.AwaitingStream(
-        stream_flow(plan), model.awaiting(), detector or PhraseDetector()
+        stream_flow(plan), model.awaiting(), detector or PhraseDetector(), store
     )
     got: list[Any] = []
     error = None
@@ -101,21 +112,31 @@ async def run_awaiting(
     return ran(model, got, error)
 
 
-def complete_blocking(model: ScriptedModel, plan: Plan, detector: Detector | None = None) -> Ran:
+def complete_blocking(
+    model: ScriptedModel,
+    plan: Plan,
+    detector: Detector | None = None,
+    store: Store | None = None,
+) -> Ran:
     try:
         served = blocking.run_completion(
-            completion_flow(plan), model.blocking(), detector or PhraseDetector()
+            completion_flow(plan), model.blocking(), detector or PhraseDetector(), store
         )
     except Exception as raised:  # noqa: BLE001 - what is raised is compared
         return ran(model, [], raised)
     return ran(model, [served.completion.native], None)
 
 
-def complete_awaiting(model: ScriptedModel, plan: Plan, detector: Detector | None = None) -> Ran:
+def complete_awaiting(
+    model: ScriptedModel,
+    plan: Plan,
+    detector: Detector | None = None,
+    store: Store | None = None,
+) -> Ran:
     async def run() -> Ran:
         try:
             served = await awaiting.run_completion(
-                completion_flow(plan), model.awaiting(), detector or PhraseDetector()
+                completion_flow(plan), model.awaiting(), detector or PhraseDetector(), store
             )
         except Exception as raised:  # noqa: BLE001 - what is raised is compared
             return ran(model, [], raised)
