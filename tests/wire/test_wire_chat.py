@@ -208,6 +208,10 @@ def test_azure_filter_results() -> None:
     payload = whole({"content": "a"}, "stop", content_filter_results=results)
     assert evidence(payload).signals == (Signal("content_filter_results", "violence", "filter"),)
     assert len(delta(chunk({}, None, content_filter_results=results)).signals) == 1
+    behind = whole(
+        {"content": "a"}, "stop", provider_specific_fields={"content_filter_results": results}
+    )
+    assert evidence(behind) == evidence(payload)
 
 
 def test_bedrock_guardrail() -> None:

@@ -94,7 +94,7 @@ def _signals(choice: Mapping[str, Any], message: Mapping[str, Any]) -> Iterator[
     yield from folded_ending("finish_reason", choice.get("finish_reason"), native)
     # Only refusals: vLLM's stop_reason is the caller's own stop string, or a token's number.
     yield from (signal for signal in anthropic_stop(extra) if signal.refuses)
-    yield from filtered(choice.get("content_filter_results"))
+    yield from filtered(choice.get("content_filter_results") or extra.get("content_filter_results"))
 
 
 def _shared_signals(payload: Mapping[str, Any]) -> tuple[Signal, ...]:

@@ -102,7 +102,7 @@ class Proxy:
 
     ``models`` maps model groups to the models they have at ``base_url``. ``cached`` turns on
     LiteLLM's own cache of responses. The guardrail is on for every request, or by request, key
-    and the model groups in ``guarded``.
+    and the model groups in ``guarded``. ``addresses`` are parameters of models by their provider.
     """
 
     def __init__(
@@ -118,6 +118,7 @@ class Proxy:
         default_on: bool = True,
         guarded: Collection[str] = (),
         callbacks: Collection[str] = (),
+        addresses: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -131,6 +132,8 @@ class Proxy:
         config["litellm_settings"]["callbacks"].extend(callbacks)
         config["guardrails"][0]["litellm_params"]["default_on"] = default_on
         for group in config["model_list"]:
+            provider = group["litellm_params"]["model"].partition("/")[0]
+            group["litellm_params"] |= (addresses or {}).get(provider, {})
             if group["model_name"] in guarded:
                 group["litellm_params"]["guardrails"] = ["demur"]
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -182,6 +185,14 @@ class Proxy:
     def records_after(self, count: int, at_least: int) -> list[dict[str, Any]]:
         """The rows that have been added to the first ``count``."""
         return self._wait_for_rows(count + at_least, lambda row: True)[count:]
+
+    def count_records(self) -> int:
+        """How many rows there are once no more are coming from requests before."""
+        while True:
+            before = len(self.all_records())
+            time.sleep(0.15)
+            if len(self.all_records()) == before:
+                return before
 
     def all_records(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._records.read_text().splitlines()]

@@ -40,7 +40,7 @@ def tags(row: dict[str, Any]) -> tuple[str, ...]:
 @pytest.mark.parametrize("model", ATTEMPTS)
 def test_a_row_an_attempt(proxy: Proxy, sdk: Sdk, stream: bool, model: str) -> None:
     """Every attempt is logged once, under its own group, with tokens, cost and tags."""
-    before = len(proxy.all_records())
+    before = proxy.count_records()
     if model == "error":
         with pytest.raises(sdk.errors):
             sdk.ask(proxy, model, stream=stream)
@@ -58,7 +58,7 @@ def test_a_row_an_attempt(proxy: Proxy, sdk: Sdk, stream: bool, model: str) -> N
 @streams
 def test_guardrail_record(proxy: Proxy, sdk: Sdk, stream: bool) -> None:
     """Each row says what the guardrail found: status, duration, label, score, and no text."""
-    before = len(proxy.all_records())
+    before = proxy.count_records()
     sdk.ask(proxy, "hops", stream=stream)
     rows = {r["model_group"]: r["guardrails"] for r in proxy.records_after(before, 3)}
     (served,) = rows.pop("second")
@@ -75,7 +75,7 @@ def test_guardrail_record(proxy: Proxy, sdk: Sdk, stream: bool) -> None:
 @surfaces
 def test_a_fallback_that_errs(proxy: Proxy, sdk: Sdk) -> None:
     """An error of a fallback's is logged as what it is, beside what was refused and served."""
-    before = len(proxy.all_records())
+    before = proxy.count_records()
     sdk.ask(proxy, "after-broken", stream=False)
     rows = proxy.records_after(before, 3)
     assert sorted((row["status"], row["model_group"]) for row in rows) == [
@@ -83,7 +83,7 @@ def test_a_fallback_that_errs(proxy: Proxy, sdk: Sdk) -> None:
         ("success", "after-broken"),
         ("success", "second"),
     ]
-    before = len(proxy.all_records())
+    before = proxy.count_records()
     assert sdk.ask(proxy, "only-broken", stream=False)[0] == REFUSAL
     rows = proxy.records_after(before, 2)
     assert sorted((row["status"], row["model_group"]) for row in rows) == [
@@ -98,7 +98,7 @@ def test_a_fallback_that_errs(proxy: Proxy, sdk: Sdk) -> None:
 def test_parallel_requests_are_given_back(proxy: Proxy, sdk: Sdk, stream: bool, model: str) -> None:
     """A key for one request at a time is free again after each, however it ended."""
     for _ in range(3):
-        before = len(proxy.all_records())
+        before = proxy.count_records()
         if model == "error":
             with pytest.raises(sdk.errors, match="refus"):
                 sdk.ask(proxy, model, stream=stream, key=NARROW_KEY)

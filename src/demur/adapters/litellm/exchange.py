@@ -104,10 +104,13 @@ class Exchange:
         """Whether the flow is done and wants no more."""
         return self._begun and self._steps.wanted is None
 
-    async def bring(self, native: Any, group: str | None, *, routed: bool = True) -> bool:
+    async def bring(
+        self, native: Any, group: str | None, *, routed: bool = True, logging_obj: Any = None
+    ) -> bool:
         """``group`` has answered with ``native``. Whether that is what to serve.
 
         ``routed`` says that a Router made the call and can make another: else nobody falls back.
+        ``logging_obj`` is LiteLLM's for the call.
         Raises ``RefusedError`` where the policy wants the request to fail.
         """
         if self.settled:
@@ -118,7 +121,7 @@ class Exchange:
         self._noted.clear()
         self.replaced = True
         if self._steps.wanted is not None:
-            completion = read_completion(self.surface, native)
+            completion = read_completion(self.surface, native, logging_obj)
             await self._answer(Called(completion, self._lap()))
         served = self._steps.served
         self.replaced = served is None or served.completion.native is not native

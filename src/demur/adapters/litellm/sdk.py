@@ -38,7 +38,8 @@ class SdkPort:
 
     async def call(self, target: Target, attempt: int, timeout: float | None) -> Completion:
         if attempt == 0:
-            return read_completion(self._exchange.surface, self._first)
+            logging_obj = self._request.get("litellm_logging_obj")
+            return read_completion(self._exchange.surface, self._first, logging_obj)
         request = fallback_request(self._request, target)
         native = await asyncio.wait_for(litellm.acompletion(**request), timeout)
         return read_completion(self._exchange.surface, native)

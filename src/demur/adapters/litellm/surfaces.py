@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from ...vocabulary import Api, Chunk, Completion
 from ...wire import SSEReader, shape_for
+from .reasons import unfolded
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,14 @@ def surface_for(call_type: object) -> Surface | None:
     return _BY_CALL_TYPE.get(str(getattr(call_type, "value", call_type)))
 
 
-def read_completion(surface: Surface, native: Any) -> Completion:
-    """A whole response. For ``/v1/messages`` LiteLLM may hold an OpenAI model's own object."""
+def read_completion(surface: Surface, native: Any, logging_obj: Any = None) -> Completion:
+    """A whole response. For ``/v1/messages`` LiteLLM may hold an OpenAI model's own object.
+
+    ``logging_obj`` is LiteLLM's, which still has what the provider sent.
+    """
     payload = _payload(native)
+    if payload is not None:
+        payload = unfolded(payload, logging_obj)
     return shape_for(_spoken(payload) or surface.api).read_completion(payload, native)
 
 
@@ -60,6 +66,7 @@ def in_own_shape(surface: Surface, completion: Completion, template: Any) -> Any
         **template,
         "content": [{"type": "text", "text": evidence.text or evidence.refusal}],
         "model": completion.model,
+        **({"stop_reason": "refusal"} if any(s.refuses for s in evidence.signals) else {}),
         "usage": {
             "input_tokens": usage.input_tokens if usage else 0,
             "output_tokens": usage.output_tokens if usage else 0,

@@ -36,7 +36,12 @@ class Attempts:
         group = chain.group_of(metadata_of(data))
         serve_it, told = False, "refused"
         try:
-            serve_it = await found.bring(response, group, routed=group is not None)
+            serve_it = await found.bring(
+                response,
+                group,
+                routed=group is not None,
+                logging_obj=data.get("litellm_logging_obj"),
+            )
         except RefusedError as error:
             told = str(error)
         finally:
