@@ -237,6 +237,44 @@ def test_nobody_listens() -> None:
         detector(url).classify(Evidence(ANSWER))
 
 
+@pytest.mark.parametrize("broken", [500, 502, 504, None])
+def test_a_request_that_the_server_lost_is_asked_again(serve: Any, broken: int | None) -> None:
+    """A replica that dies over a text costs no verdict; one that stays broken does, soon."""
+    failures = 0
+
+    def act(body: Any) -> Any:
+        nonlocal failures
+        server.status = 200
+        if failures:
+            failures -= 1
+            server.status = broken or 200
+            return None if broken is None else {"error": "a replica died"}
+        return tei(body)
+
+    server = serve(act)
+    found = detector(server.url)
+    assert found.classify(Evidence(REFUSAL)).label == "refusal"
+    failures = 2
+    assert found.classify(Evidence(ANSWER)).label == "normal"
+    failures = 1000
+    before = len(server.requests)
+    with pytest.raises(DetectorError, match="cannot be reached|status"):
+        found.classify(Evidence("Another answer."))
+    assert len(server.requests) == before + 4
+
+
+def test_a_server_that_is_too_busy_is_not_asked_again(serve: Any) -> None:
+    """More requests would not help it."""
+    server = serve(tei)
+    found = detector(server.url)
+    assert found.classify(Evidence(REFUSAL)).label == "refusal"
+    server.status = 503
+    before = len(server.requests)
+    with pytest.raises(DetectorError, match="status 503"):
+        found.classify(Evidence(ANSWER))
+    assert len(server.requests) == before + 1
+
+
 def test_a_kept_connection_that_the_server_closed_is_opened_again(serve: Any) -> None:
     """A connection closed between two texts costs no verdict."""
     closing = False

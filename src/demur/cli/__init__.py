@@ -18,6 +18,7 @@ _COMMANDS = {
     "policy": ("demur.cli.policy:policy", "Check and explain policy files."),
     "replay": ("demur.cli.replay:replay", "Try a policy on an audit log."),
     "report": ("demur.cli.report:report", "Draw an audit log as one page."),
+    "serve": ("demur.cli.serve:serve", "Serve a detector with Ray: replicas, scaling, health."),
     "train": ("demur.cli.train:train", "Train an embedded detector."),
     "tune": ("demur.cli.tune:tune", "Find a threshold for a wanted precision."),
 }

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -19,6 +20,11 @@ from .labels import refusal_label_of, says_refusal, self_test
 from .reading import THRESHOLD, ReadingDetector, batcher
 
 STAGE: Final = "remote"
+
+BROKEN: Final = frozenset({500, 502, 504})
+"""Statuses of a server that lost the request, as a proxy says of a replica that died."""
+PAUSES: Final = (0.0, 0.1, 0.4)
+"""Seconds before each new try: judging twice harms nobody. Refusals (429, 503) are final."""
 
 Scores = Mapping[str, float]
 """Of one text: the probability of each label that the server told."""
@@ -50,7 +56,8 @@ class RemoteModel:
     def __init__(self, settings: RemoteSettings, threshold: float, seconds: float) -> None:
         self._settings = settings
         self._threshold = threshold
-        self._http = _pool(settings, seconds)
+        self._seconds = seconds
+        self._http = _pool(settings)
         self._protocol = _PROTOCOLS[settings.protocol]
         self._label: str | None = settings.refusal_label
         self._tested = False
@@ -100,20 +107,34 @@ class RemoteModel:
         import urllib3
 
         data = json.dumps(body).encode()
-        try:
+        pauses = list(PAUSES)
+        until = time.monotonic() + self._seconds
+        while True:
+            again = pauses and time.monotonic() + pauses[0] < until
             try:
-                response = self._http.request("POST", path, body=data)
-            except urllib3.exceptions.ProtocolError:
-                # The server closed a kept connection just then; nothing else is asked twice.
-                response = self._http.request("POST", path, body=data)
-        except urllib3.exceptions.HTTPError as error:
-            raise self._error(f"cannot be reached ({type(error).__name__})") from error
+                left = max(0.001, until - time.monotonic())
+                response = self._http.request("POST", path, body=data, timeout=left)
+            except urllib3.exceptions.ProtocolError as error:
+                # A kept connection closed just then, or the server died over this request.
+                if not again:
+                    raise self._unreachable(error) from error
+            except urllib3.exceptions.HTTPError as error:
+                raise self._unreachable(error) from error
+            else:
+                if response.status not in BROKEN or not again:
+                    return self._read(response)
+            time.sleep(pauses.pop(0))
+
+    def _read(self, response: Any) -> Any:
         if response.status != 200:
             raise self._error(f"answered with status {response.status}")
         try:
             return json.loads(response.data)
         except ValueError as error:
             raise self._error("answered with no JSON") from error
+
+    def _unreachable(self, error: Exception) -> DetectorError:
+        return self._error(f"cannot be reached ({type(error).__name__})")
 
     def _refusal(self, scores: Scores) -> float:
         """The refusal label's probability, also where the server told the other label's alone."""
@@ -139,7 +160,7 @@ def _checked(score: float) -> float:
     return min(1.0, max(0.0, score))
 
 
-def _pool(settings: RemoteSettings, seconds: float) -> Any:
+def _pool(settings: RemoteSettings) -> Any:
     try:
         import urllib3
     except ImportError as error:
@@ -156,7 +177,6 @@ def _pool(settings: RemoteSettings, seconds: float) -> Any:
         settings.url,
         maxsize=settings.connections,
         headers=headers,
-        timeout=urllib3.Timeout(total=seconds),
         retries=False,
     )
 

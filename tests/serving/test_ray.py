@@ -1,0 +1,177 @@
+"""A real Ray on this machine: two replicas, one killed while demur's remote stage asks them.
+
+Skipped without Ray. About half a minute: python -m pytest tests/serving
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demur.detection.building import build_detector
+from demur.policy.schema import DetectorSettings
+from demur.vocabulary import Evidence
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="needs demur[serve]"
+)
+DEMUR = str(Path(sys.executable).with_name("demur"))
+REFUSAL = "I'm sorry, but I can't help with request number"
+ANSWER = "The capital of Australia is Canberra, and its postcode is"
+STARTING = 120.0
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The address of ``demur serve`` with two replicas, and its process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [DEMUR, "serve", "--replicas", "2", "--port", str(port), "--cpus", "0.5"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr is not None
+    try:
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if line.startswith("serving on"):
+                break
+        assert line.startswith("serving on"), "".join(said)
+        reading = threading.Thread(target=process.stderr.read, daemon=True)
+        reading.start()
+        yield f"http://127.0.0.1:{port}", process
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        reading.join(60)
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def replicas(process: subprocess.Popen[str]) -> set[int]:
+    """The processes of the replicas that belong to this test's Ray."""
+    parents: dict[int, int] = {}
+    found = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            with contextlib.suppress(OSError):
+                stat = (folder / "stat").read_text().rpartition(")")[2].split()
+                parents[int(folder.name)] = int(stat[1])
+                if b"ServeReplica:demur" in (folder / "cmdline").read_bytes():
+                    found.add(int(folder.name))
+    return {pid for pid in found if process.pid in _ancestors(pid, parents)}
+
+
+def _ancestors(pid: int, parents: dict[int, int]) -> Iterator[int]:
+    while (pid := parents.get(pid, 0)) > 1:
+        yield pid
+
+
+def test_no_request_is_lost_when_a_replica_is_killed(served: Any) -> None:
+    """Sixteen callers of the remote stage get every verdict, right and not degraded."""
+    url, process = served
+    before = replicas(process)
+    assert len(before) == 2
+    remote = {"protocol": "tei", "url": url, "connections": 16, "batching": {"size": 2}}
+    detector = build_detector(
+        DetectorSettings.model_validate({"stages": ["remote"], "seconds": 20.0, "remote": remote})
+    )
+    ending = time.monotonic() + 8.0
+    kill_at = time.monotonic() + 2.0
+    victim = min(before)
+
+    def caller(number: int) -> list[bool]:
+        right = []
+        while time.monotonic() < ending:
+            refuses = len(right) % 2 == 0
+            text = f"{REFUSAL if refuses else ANSWER} {number}-{len(right)}."
+            verdict = detector.classify(Evidence(text))
+            right.append(
+                (verdict.label == "refusal") is refuses
+                and verdict.stage == "remote"
+                and verdict.degraded is None
+            )
+        return right
+
+    with ThreadPoolExecutor(16) as pool:
+        running = [pool.submit(caller, number) for number in range(16)]
+        time.sleep(kill_at - time.monotonic())
+        os.kill(victim, signal.SIGKILL)
+        answers = [right for future in running for right in future.result()]
+    assert all(answers)
+    assert len(answers) > 200
+    print(f"{len(answers)} answers in 8 s")
+    until = time.monotonic() + 60
+    while len(replicas(process) - {victim}) < 2:
+        assert time.monotonic() < until, "the killed replica was not replaced"
+        time.sleep(0.2)
+
+
+def test_kserve_and_health(served: Any) -> None:
+    """The other protocol, over the same port; Serve's own health page answers too."""
+    url, _ = served
+    remote = {"protocol": "kserve", "url": url, "model": "demur"}
+    detector = build_detector(
+        DetectorSettings.model_validate({"stages": ["remote"], "seconds": 20.0, "remote": remote})
+    )
+    assert detector.classify(Evidence(f"{REFUSAL} 1.")).label == "refusal"
+    assert detector.classify(Evidence(f"{ANSWER} 2600.")).label == "normal"
+    for path in ("/health", "/v2/health/ready", "/-/healthz"):
+        with urllib.request.urlopen(url + path, timeout=20) as response:
+            assert response.status == 200
+
+
+def test_metrics(served: Any) -> None:
+    """The numbers stand on Ray's metrics page, which its discovery file names."""
+    url, _ = served
+    body = json.dumps({"inputs": REFUSAL}).encode()
+    until = time.monotonic() + 60
+    page = ""
+    while "demur_served_texts" not in page or "demur_served_seconds_bucket" not in page:
+        assert time.monotonic() < until
+        urllib.request.urlopen(f"{url}/predict", body, timeout=20).close()
+        time.sleep(1.0)
+        page = "".join(_pages())
+
+
+def _pages() -> Iterator[str]:
+    listed = Path("/tmp/ray/prom_metrics_service_discovery.json")
+    for group in json.loads(listed.read_text()) if listed.exists() else ():
+        for target in group["targets"]:
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"http://{target}/metrics", timeout=5) as response,
+            ):
+                yield response.read().decode()
+
+
+def test_the_application_scales_between_its_bounds() -> None:
+    """``serve run demur.serving:app replicas=2 most_replicas=8`` builds what it says."""
+    program = """
+from ray import serve
+from demur.serving import app, ServeSettings
+made = app(ServeSettings(replicas="2", most_replicas="8", cpus="0.5", in_flight="16"))
+assert isinstance(made, serve.Application)
+scaling = made._bound_deployment._deployment_config.autoscaling_config
+print(scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=STARTING
+    )
+    assert done.stdout.split() == ["2", "8", "16.0"], done.stderr
