@@ -61,6 +61,36 @@ def client(proxy: Proxy) -> Iterator[Any]:
         yield found
 
 
+@pytest.fixture
+def records() -> Any:
+    """A logger for the SDK's calls."""
+    pytest.importorskip("litellm")
+    from logged import Records
+
+    return Records()
+
+
+@pytest.fixture
+def callbacks(records: Any) -> Iterator[list[Any]]:
+    """LiteLLM's callbacks, for one test alone: ``records``, and whatever it adds."""
+    import litellm
+
+    before = {name: list(getattr(litellm, name)) for name in _CALLBACK_LISTS}
+    litellm.callbacks = [records]
+    yield litellm.callbacks
+    for name, value in before.items():
+        setattr(litellm, name, value)
+
+
+_CALLBACK_LISTS = (
+    "callbacks",
+    "success_callback",
+    "failure_callback",
+    "_async_success_callback",
+    "_async_failure_callback",
+)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
     """A failed test shows what the proxies logged."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from demur.errors import RefusedError
 from demur.testing import RaisingDetector, Upstream
 
 litellm = pytest.importorskip("litellm")
+
+from logged import Records  # noqa: E402
 
 from demur.adapters.litellm import Models  # noqa: E402
 
@@ -105,6 +108,25 @@ async def test_refused_stream_is_cut(upstream: Upstream, waits: bool) -> None:
     )
     assert text == SECOND
     assert upstream.wait_for_cut("m-refusing-slowly")
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the 'model_.* attribute:DeprecationWarning")
+@pytest.mark.parametrize("waits", [False, True])
+async def test_refused_stream_is_logged(
+    upstream: Upstream, callbacks: list[Any], records: Records, waits: bool
+) -> None:
+    """A stream that was cut as refused has its row in LiteLLM's log, as the one served has."""
+    models = Models(policy("*", "openai/m-second"))
+    ask: Any = {"waits": waits, "stream": True, **direct(upstream)}
+    ask["stream_options"] = {"include_usage": True}
+    await asked(models, "openai/m-refusing-slowly", **ask)
+    await records.wait_for(2)
+    await asyncio.sleep(0.1)  # one too many would come now
+    assert sorted(records.rows) == [
+        ("success", "m-refusing-slowly", ["demur:refusal"]),
+        ("success", "m-second", []),
+    ]
+    assert min(records.tokens) > 5
 
 
 async def test_leaving_early(upstream: Upstream) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from demur.testing import HangingDetector, RaisingDetector, Upstream
 
 litellm = pytest.importorskip("litellm")
 
-from litellm.integrations.custom_logger import CustomLogger  # noqa: E402
+from logged import Records  # noqa: E402
 
 from demur.adapters.litellm import DemurGuardrail  # noqa: E402
 
@@ -22,56 +21,6 @@ from demur.adapters.litellm import DemurGuardrail  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore:Items? .* using the `ReadOnly`:UserWarning")
 
 ASK: Any = [{"role": "user", "content": "What is the capital of Portugal?"}]
-
-
-class Records(CustomLogger):  # type: ignore[misc, unused-ignore]
-    """What LiteLLM logs: status, model, tags."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[tuple[str, str, list[str]]] = []
-
-    async def wait_for(self, count: int) -> list[tuple[str, str, list[str]]]:
-        """LiteLLM logs behind the response."""
-        for _ in range(100):
-            if len(self.rows) >= count:
-                break
-            await asyncio.sleep(0.02)
-        return self.rows
-
-    def _note(self, status: str, kwargs: dict[str, Any]) -> None:
-        row = kwargs["standard_logging_object"]
-        self.rows.append((status, row["model"].removeprefix("openai/"), row["request_tags"]))
-
-    async def async_log_success_event(self, kwargs: Any, *_: Any, **__: Any) -> None:
-        self._note("success", kwargs)
-
-    async def async_log_failure_event(self, kwargs: Any, *_: Any, **__: Any) -> None:
-        self._note("failure", kwargs)
-
-
-@pytest.fixture
-def records() -> Records:
-    return Records()
-
-
-@pytest.fixture
-def callbacks(records: Records, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """LiteLLM's callbacks, for this test alone. Logging is waited for."""
-    before = {name: list(getattr(litellm, name)) for name in _CALLBACK_LISTS}
-    litellm.callbacks = [records]
-    yield litellm.callbacks
-    for name, value in before.items():
-        setattr(litellm, name, value)
-
-
-_CALLBACK_LISTS = (
-    "callbacks",
-    "success_callback",
-    "failure_callback",
-    "_async_success_callback",
-    "_async_failure_callback",
-)
 
 
 def policy(model: str, *fallbacks: Any, **more: Any) -> dict[str, Any]:

@@ -7,12 +7,14 @@ LiteLLM calls no hook for the streams of its SDK, and none for blocking calls. W
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any
 
 import litellm
+from litellm.litellm_core_utils.thread_pool_executor import executor
 from typing_extensions import Self
 
 from ...attachment import attach
@@ -21,12 +23,17 @@ from ...drivers import awaiting, blocking
 from ...flow.completion import completion_flow
 from ...flow.plan import Plan
 from ...flow.stream import stream_flow
-from ...vocabulary import Chunk, Completion, Outcome, Target
+from ...vocabulary import Attempt, Chunk, Completion, Outcome, Target
 from . import sdk
+from .background import Background
 from .requests import choices_of, matchable, opted_out
+from .rows import Row, counted, keep_stream_out_of_the_log
 from .settings import Source, policy_of
 from .setup import Setup, setups_of
+from .spend import tags_of_verdict
 from .surfaces import CHAT, ItemReader, read_completion
+
+_background = Background()
 
 
 class Models:
@@ -135,9 +142,19 @@ class AsyncStream:
 
 @dataclass(slots=True, eq=False)
 class _Opened:
+    """One stream. ``place`` is its attempt's in the outcome, ``text`` what it has said while nobody
+    got any of it."""
+
     native: Any
+    place: int
     items: Any
     reader: ItemReader
+    text: str = ""
+    ended: bool = False
+
+    @property
+    def logging_obj(self) -> Any:
+        return getattr(self.native, "logging_obj", None)
 
 
 class _Port:
@@ -148,10 +165,38 @@ class _Port:
         self._request = request
         self._plan = plan
         self._setup = setup
+        self._record: Outcome | None = None
+        self._places = count()
+        self._dropped: list[_Opened] = []
 
     def emit(self, record: Outcome) -> None:
+        self._record = record
+        dropped, self._dropped = self._dropped, []
+        for stream in dropped:
+            self._log(stream, record.attempts[stream.place])
         if record.finished and "log" in self._plan.rule.actions:
             self._setup.sinks(record)
+
+    def _read(self, stream: _Opened, item: Any) -> Chunk:
+        chunk = stream.reader.read(item)
+        if self._record is None:
+            stream.text += "".join(delta.text + delta.refusal for delta in chunk.deltas)
+        return chunk
+
+    def _drop(self, stream: _Opened) -> None:
+        """Nobody gets a stream that is closed before one is served: LiteLLM does not log it."""
+        if self._record is None and not stream.ended and stream.logging_obj is not None:
+            keep_stream_out_of_the_log(stream.logging_obj)
+            self._dropped.append(stream)
+
+    def _log(self, stream: _Opened, attempt: Attempt) -> None:
+        row = Row(stream.logging_obj, None)
+        if attempt.verdict is not None and "tag" in self._plan.rule.actions:
+            row.mark({"tags": list(tags_of_verdict(attempt.verdict))})
+        self._write(row, counted(self._request, row.model, stream.text, attempt.usage))
+
+    def _write(self, row: Row, response: Callable[[], Any]) -> None:
+        raise NotImplementedError
 
     def _asked(self, target: Target, attempt: int) -> Mapping[str, Any]:
         return self._request if attempt == 0 else sdk.fallback_request(self._request, target)
@@ -165,21 +210,27 @@ class _Blocking(_Port):
         return read_completion(CHAT, self._called(target, attempt, timeout))
 
     def open(self, target: Target, attempt: int, timeout: float | None) -> _Opened:
+        place = next(self._places)
         native = self._called(target, attempt, timeout)
-        return _Opened(native, iter(native), ItemReader(CHAT))
+        return _Opened(native, place, iter(native), ItemReader(CHAT))
 
     def read(self, stream: _Opened) -> Chunk | None:
         for item in stream.items:
-            return stream.reader.read(item)
+            return self._read(stream, item)
+        stream.ended = True
         return None
 
     def close(self, stream: _Opened) -> None:
+        self._drop(stream)
         inner = getattr(stream.native, "completion_stream", None)
         for holder in (inner, getattr(inner, "response", None), stream.native):
             close = getattr(holder, "close", None)
             if close is not None:
                 close()
                 return
+
+    def _write(self, row: Row, response: Callable[[], Any]) -> None:
+        executor.submit(row.write_blocking, response)
 
     def _called(self, target: Target, attempt: int, timeout: float | None) -> Any:
         asked = self._asked(target, attempt)
@@ -196,18 +247,24 @@ class _Awaiting(_Port):
         return read_completion(CHAT, await self._called(target, attempt, timeout))
 
     async def open(self, target: Target, attempt: int, timeout: float | None) -> _Opened:
+        place = next(self._places)
         native = await self._called(target, attempt, timeout)
-        return _Opened(native, aiter(native), ItemReader(CHAT))
+        return _Opened(native, place, aiter(native), ItemReader(CHAT))
 
     async def read(self, stream: _Opened) -> Chunk | None:
         async for item in stream.items:
-            return stream.reader.read(item)
+            return self._read(stream, item)
+        stream.ended = True
         return None
 
     async def close(self, stream: _Opened) -> None:
+        self._drop(stream)
         aclose = getattr(stream.native, "aclose", None)
         if aclose is not None:
             await aclose()
+
+    def _write(self, row: Row, response: Callable[[], Any]) -> None:
+        _background.run(row.write_counted(response))
 
     async def _called(self, target: Target, attempt: int, timeout: float | None) -> Any:
         called = self._call(**self._asked(target, attempt))

@@ -9,8 +9,9 @@ its logging object, as LiteLLM itself does for requests of several billed calls.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import anyio.to_thread
@@ -66,11 +67,21 @@ class Row:
     async def write(self) -> None:
         """Log it. As for every success, budgets and rate limits count it."""
         await self._attempt.dispatch_success_handlers(
-            self.response,
-            start_time=self._attempt.model_call_details.get("api_call_start_time"),
-            end_time=self._end,
-            prefer_async_handlers=True,
+            self.response, **self._times(), prefer_async_handlers=True
         )
+
+    async def write_counted(self, response: Callable[[], Any]) -> None:
+        """``write``, with a response that takes some counting: in a thread."""
+        self.response = await anyio.to_thread.run_sync(response)
+        await self.write()
+
+    def write_blocking(self, response: Callable[[], Any]) -> None:
+        """The same for blocking code, in a thread of its own."""
+        self._attempt.success_handler(response(), **self._times())
+
+    def _times(self) -> dict[str, Any]:
+        began = self._attempt.model_call_details.get("api_call_start_time")
+        return {"start_time": began, "end_time": self._end}
 
 
 def put_marks(logging_obj: Any, marks: Marks) -> None:
@@ -108,20 +119,24 @@ def let_failures_into_the_log(logging_obj: Any) -> None:
             logging_obj.model_call_details.pop(f"has_logged_{event}", None)
 
 
-async def counted(
+def counted(
     request: Mapping[str, Any], model: str, text: str, known: Usage | None
-) -> litellm.ModelResponse:
-    """A response with the usage of a stream that was dropped after ``text``.
+) -> Callable[[], litellm.ModelResponse]:
+    """Makes a response with the usage of a stream that was dropped after ``text``.
 
     ``known`` is what it has said of that itself.
     """
-    usage = await anyio.to_thread.run_sync(_counted, model, request, text, known or Usage())
-    return litellm.ModelResponse(model=model, usage=usage)
+    return partial(_counted, model, request, text, known or Usage())
 
 
-def _counted(model: str, request: Mapping[str, Any], text: str, known: Usage) -> litellm.Usage:
+def _counted(
+    model: str, request: Mapping[str, Any], text: str, known: Usage
+) -> litellm.ModelResponse:
     asked = request.get("messages")
     prompt: dict[str, Any] = {"messages": asked} if asked else {"text": str(request.get("input"))}
     before = known.input_tokens or litellm.token_counter(model=model, **prompt)
     after = max(known.output_tokens, litellm.token_counter(model=model, text=text))
-    return litellm.Usage(prompt_tokens=before, completion_tokens=after, total_tokens=before + after)
+    usage = litellm.Usage(
+        prompt_tokens=before, completion_tokens=after, total_tokens=before + after
+    )
+    return litellm.ModelResponse(model=model, usage=usage)

@@ -6,7 +6,7 @@ from typing import Any
 
 from litellm.integrations.custom_guardrail import CustomGuardrail
 
-from ...vocabulary import Attempt, Outcome, Usage
+from ...vocabulary import Attempt, Outcome
 from .background import Background
 from .exchange import Exchange
 from .headers import show_in_stream
@@ -71,11 +71,8 @@ class Settlement:
             return
         row = Row(source.logging_obj, None)
         text = source.held_text(self._found.surface)
-        self._background.run(self._write(row, text, attempt.usage))
-
-    async def _write(self, row: Row, text: str, known: Usage | None) -> None:
-        row.response = await counted(self._request, row.model, text, known)
-        await row.write()
+        response = counted(self._request, row.model, text, attempt.usage)
+        self._background.run(row.write_counted(response))
 
     def _leave(self, source: Source) -> None:
         """LiteLLM logs the stream itself, now if it has ended."""
