@@ -21,7 +21,7 @@ RULE = "rules: [{name: r, actions: [retry], retry: {fallbacks: [m], %s}}]"
         ("budgets: [{per: 60}]", "budgets[0]", "give calls, seconds or cost"),
         ("budgets: [{calls: 0}]", "budgets[0].calls", "at least 1"),
         ("prices: {m: {input: -1}}", "prices.m.input", "at least 0"),
-        ("shared: {}", "shared.redis_env", "is missing"),
+        ("shared: {seconds: 0}", "shared.seconds", "greater than 0"),
         (
             "shared: {redis_env: 'redis://:secret@host'}",
             "shared.redis_env",

@@ -51,9 +51,11 @@ def _past_breaker(journal: Journal, cell: Cell, now: float) -> Starting:
     mark = cell.mark
     if found.swap is not None:
         told = yield from _consult(journal, (found.swap,))
-        if told is None:
-            return Start(now=now)
         mark = found.swap.new
+        if told is None:
+            # A probe may have been claimed all the same; if so, its end must be noted.
+            maybe = found.reason if found.reason == "probe" else None
+            return Start(reason=maybe, mark=mark, now=now)
         if not told.facts[0]:
             found = Move("breaker")
     if found.reason != "breaker":

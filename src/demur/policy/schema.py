@@ -153,6 +153,11 @@ class StreamSettings(Section):
         default="release",
         description="At a cap and still unsure: release, or judge what is held as final.",
     )
+    tell: Literal["nothing", "comment", "chunk"] = Field(
+        default="nothing",
+        description="LiteLLM proxy only: the verdict at a stream's end, as a comment between its "
+        "events, or in a last chunk, which only chat has.",
+    )
 
 
 class Rule(Section):
@@ -231,8 +236,8 @@ class Policy(Section):
     )
     shared: Shared | None = Field(
         default=None,
-        description="Where replicas share state. Default: LiteLLM's Redis in a proxy that has one, "
-        "else each process has its own.",
+        description="How replicas share state. Default: through LiteLLM's Redis in a proxy that "
+        "has one, else not at all.",
     )
 
     @cached_property

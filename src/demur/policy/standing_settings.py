@@ -77,9 +77,14 @@ class Price(Section):
 class Shared(Section):
     """A Redis where replicas keep what they know in common."""
 
-    redis_env: Annotated[Name, AfterValidator(env_name)] = Field(
-        description="Environment variable that holds its URL, password and all."
+    redis_env: Annotated[Name, AfterValidator(env_name)] | None = Field(
+        default=None,
+        description="Environment variable that holds its URL, password and all. Default: LiteLLM's "
+        "own Redis, in a proxy that has one.",
     )
     prefix: Name = Field(
         default="demur", description="What keys begin with: policies that differ need their own."
+    )
+    seconds: Seconds = Field(
+        default=0.05, description="Longest wait for it; a request then goes on without it."
     )

@@ -40,7 +40,9 @@ def store_for(policy: Policy) -> Store | None:
 
     if not remembers(policy):
         return None
-    return MemoryStore() if policy.shared is None else redis_store(policy.shared)
+    if policy.shared is None or policy.shared.redis_env is None:
+        return MemoryStore()
+    return redis_store(policy.shared.redis_env, policy.shared)
 
 
 def remembers(policy: Policy) -> bool:

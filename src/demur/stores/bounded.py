@@ -39,8 +39,8 @@ class Bounded:
     """A blocking store that answers within ``seconds``, or raises ``StoreError``.
 
     It is asked on threads of its own, daemons all, so that even a look-up of its host that hangs
-    is not waited for. After a failure nobody asks it for ``AWAY_SECONDS``. Failures are logged by
-    their type, once until it works again.
+    is not waited for. While an answer is overdue nobody asks it, nor for ``AWAY_SECONDS`` after a
+    failure. Failures are logged by their type, once until it works again.
     """
 
     def __init__(
@@ -52,13 +52,14 @@ class Bounded:
         self._threads = _Threads()
         self._away_until = float("-inf")
         self._failing = False
+        self._overdue: set[Future[Told]] = set()
 
     def ask(self, operations: Sequence[Operation]) -> Told:
         answer = self._asked(operations)
         try:
             return self._heard(answer.result(self._seconds))
         except FutureTimeoutError as error:
-            raise self._late(answer, error) from error
+            raise self._late(answer) from error
         except Exception as error:  # the fail-open edge
             raise self._failed(error) from error
 
@@ -72,13 +73,13 @@ class Bounded:
             with anyio.fail_after(self._seconds):
                 told = await asyncio.wrap_future(answer)
         except (TimeoutError, asyncio.TimeoutError) as error:
-            raise self._late(answer, error) from error
+            raise self._late(answer) from error
         except Exception as error:  # the fail-open edge
             raise self._failed(error) from error
         return self._heard(told)
 
     def _asked(self, operations: Sequence[Operation]) -> Future[Told]:
-        if self._clock() < self._away_until:
+        if self._overdue or self._clock() < self._away_until:
             raise StoreError("away")
         return self._threads.run(lambda: self._store.ask(operations))
 
@@ -88,13 +89,18 @@ class Bounded:
             _log.info("shared state: the store answers again")
         return told
 
-    def _late(self, answer: Future[Told], error: Exception) -> StoreError:
-        """Not the store's fault, perhaps: an event loop may have been busy all the while."""
-        if answer.done() and not answer.cancelled():
-            cause = answer.exception()
-            return StoreError("late") if cause is None else self._failed(cause)
-        answer.cancel()
-        return self._failed(error)
+    def _late(self, answer: Future[Told]) -> StoreError:
+        """Not the store's fault, perhaps: this process may have been busy all the while."""
+        if not answer.cancel() and not answer.cancelled():
+            self._overdue.add(answer)
+            answer.add_done_callback(self._arrived)
+        return StoreError("late")
+
+    def _arrived(self, answer: Future[Told]) -> None:
+        self._overdue.discard(answer)
+        error = answer.exception()
+        if error is not None:
+            self._failed(error)
 
     def _failed(self, error: BaseException) -> StoreError:
         self._away_until = self._clock() + AWAY_SECONDS

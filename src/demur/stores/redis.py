@@ -7,16 +7,13 @@ import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any
 
 from ..errors import MissingExtraError, PolicyError
 from ..flow.ledger import SLOTS, Add, Cell, Look, Operation, Put, Reserve, Swap, Told
 from ..policy.standing_settings import Shared
 from . import Store
 from .bounded import Bounded
-
-TIMEOUT_SECONDS: Final = 0.05
-"""Longest wait for the server; what comes later is not waited for."""
 
 
 class RedisStore:
@@ -64,12 +61,12 @@ class RedisStore:
         return {name: value for name, value in said.items() if value is not None}
 
 
-def redis_store(shared: Shared) -> Store:
-    """The store at the URL in the environment. Connects when it is first asked."""
-    url = os.environ.get(shared.redis_env, "")
+def redis_store(variable: str, shared: Shared) -> Store:
+    """The store whose URL ``variable`` holds. Connects when it is first asked."""
+    url = os.environ.get(variable, "")
     if not url:
         raise PolicyError(
-            f"shared.redis_env: the environment variable {shared.redis_env!r} is not set; "
+            f"shared.redis_env: the environment variable {variable!r} is not set; "
             "set it to the URL of a Redis, like redis://127.0.0.1:6379/0"
         )
     try:
@@ -81,16 +78,16 @@ def redis_store(shared: Shared) -> Store:
     try:
         client = Redis.from_url(
             url,
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
+            socket_timeout=shared.seconds,
+            socket_connect_timeout=shared.seconds,
             retry=Retry(NoBackoff(), 0),
         )
     except ValueError:
         raise PolicyError(
-            f"shared.redis_env: the URL in {shared.redis_env!r} cannot be read; "
+            f"shared.redis_env: the URL in {variable!r} cannot be read; "
             "write it like redis://127.0.0.1:6379/0"
         ) from None  # its message quotes the URL, which may hold a password
-    return Bounded(RedisStore(client, shared.prefix), TIMEOUT_SECONDS)
+    return Bounded(RedisStore(client, shared.prefix), shared.seconds)
 
 
 @cache
