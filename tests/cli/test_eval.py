@@ -122,3 +122,25 @@ def test_only_partial_rows_is_an_error(rows: Path) -> None:
     code, _, err = run(rows)
     assert code == 2
     assert "--partial" in err
+
+
+def test_a_band_counts_as_a_third_label(rows: Path) -> None:
+    """``--band`` gives the confusion of three labels, partial rows included."""
+    _, out, _ = run(rows, "--json", "--no-prefixes", "--band", "0.2", "0.9")
+    counts = json.loads(out)["detectors"][0]["confusion"]["counts"]
+    assert {label: sum(row.values()) for label, row in counts.items()} == {
+        "normal": 3,
+        "partial": 1,
+        "refusal": 3,
+    }
+    assert counts["normal"]["normal"] == 3
+    _, table, _ = run(rows, "--no-prefixes", "--band", "0.2", "0.9")
+    assert "partial from 0.2 to 0.9" in table
+
+
+def test_probes_change_one_thing(rows: Path) -> None:
+    """``--probe`` finds padded refusals in the wheel's model, and says what should be."""
+    _, out, _ = run(rows, "--json", "--no-prefixes", "--probe")
+    probes = {p["name"]: p for p in json.loads(out)["detectors"][0]["probes"]}
+    assert probes["one refusal, padded to 24 lengths"]["refused"] == 1.0
+    assert probes["pairs written by hand, both right"]["texts"] > 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ..detection import Detector
 from ..errors import DemurError, InputError
+from .eval_tables import banded, confusion_table, probe_table, probed
 
 if TYPE_CHECKING:
     from ..training.measuring import Comparison, Report
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
 @click.option(
     "--prefixes/--no-prefixes", default=True, show_default=True, help="Replay as streams."
 )
+@click.option(
+    "--band",
+    nargs=2,
+    type=click.FloatRange(0, 1),
+    help="Also three labels: scores from the one to the other count as partial.",
+)
+@click.option("--probe", is_flag=True, help="Also texts with one thing changed, and pairs.")
 @click.option("--mistakes", default=20, show_default=True, help="Hard errors listed.")
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
@@ -44,6 +52,8 @@ def evaluate(
     threshold: float | None,
     partial: bool,
     prefixes: bool,
+    band: tuple[float, float] | None,
+    probe: bool,
     mistakes: int,
     seed: int,
     as_json: bool,
@@ -54,8 +64,8 @@ def evaluate(
     from ..training.rows import clean, read_rows
 
     try:
-        rows = [row for path in files for row in read_rows(path)]
-        rows = rows if partial else clean(rows)
+        read = [row for path in files for row in read_rows(path)]
+        rows = read if partial else clean(read)
         if not rows:
             raise InputError(f"{files[0]}: holds only partial rows; give --partial to keep them")
         detectors = {name: load(name, threshold) for name in names or ("embedded",)}
@@ -69,7 +79,12 @@ def evaluate(
                     else None
                 )
                 all_judged.append(judged)
-                reports.append(report(judged, early, seed=seed, most=mistakes))
+                found = report(judged, early, seed=seed, most=mistakes)
+                if band is not None:
+                    found = replace(found, confusion=banded(detector, judged, read, *band))
+                if probe:
+                    found = replace(found, probes=probed(detector, rows, seed))
+                reports.append(found)
         tests = compare(all_judged)
     except DemurError as error:
         click.echo(f"demur eval: {error}", err=True)
@@ -126,6 +141,10 @@ def show(console: Console, reports: list[Report], tests: list[Comparison]) -> No
         for group, members in found.groups.items():
             if len(members) > 1:
                 console.print(_group_table(found.name, group, members))
+        if found.confusion is not None:
+            console.print(confusion_table(found.name, found.confusion))
+        if found.probes:
+            console.print(probe_table(found.name, found.probes))
         if found.mistakes:
             console.print(_mistake_table(found))
     for test in tests:

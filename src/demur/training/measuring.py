@@ -11,6 +11,8 @@ import numpy as np
 
 from ..detection import Detector
 from ..vocabulary import Evidence
+from .bands import Confusion
+from .counterfactuals import Probe
 from .metrics import (
     Calls,
     Interval,
@@ -127,6 +129,8 @@ class Report:
     groups: dict[str, dict[str, Quality]]
     mistakes: tuple[Mistake, ...]
     prefixes: Prefixes | None
+    confusion: Confusion | None = None
+    probes: tuple[Probe, ...] = ()
 
 
 def report(judged: Judged, prefixes: Prefixes | None, *, seed: int, most: int) -> Report:

@@ -17,6 +17,7 @@ from ..rows import Row
 FOLDER = Path(__file__).parent
 SOURCE = "written"
 _KEPT_APART = 8
+_PAIR = "/"
 
 
 def written_rows() -> tuple[list[Row], list[Row]]:
@@ -28,10 +29,20 @@ def written_rows() -> tuple[list[Row], list[Row]]:
             for number, line in enumerate(lines, start=1):
                 item = json.loads(line)
                 pair = item.get("pair")
-                row = _row(item, f"{path.stem}-{number}")
+                name = (
+                    f"{path.stem}-{number}"
+                    if pair is None
+                    else f"{path.stem}-{number}{_PAIR}{pair}"
+                )
                 apart = (number if pair is None else int(pair)) % _KEPT_APART == 0
-                (develop if apart else train).append(row)
+                (develop if apart else train).append(_row(item, name))
     return train, develop
+
+
+def pair_of(row: Row) -> str | None:
+    """What a row has in common with its counterpart; ``None`` where it has none."""
+    name, _, pair = row.id.partition(_PAIR)
+    return f"{name.rpartition('-')[0]}{_PAIR}{pair}" if pair else None
 
 
 class Draws:

@@ -1,0 +1,63 @@
+"""What ``demur eval`` shows beside the quality: a band of scores as a third label, and probes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.table import Table
+
+from ..detection import Detector
+
+if TYPE_CHECKING:
+    from ..training.bands import Confusion
+    from ..training.counterfactuals import Probe
+    from ..training.measuring import Judged
+    from ..training.rows import Row
+
+PROBED = 300
+"""Texts that are changed, at most."""
+
+
+def banded(
+    detector: Detector, judged: Judged, rows: Sequence[Row], low: float, high: float
+) -> Confusion:
+    """The confusion of three labels: the rows already judged, and the partial ones of ``rows``."""
+    from ..training.bands import confusion
+    from ..training.measuring import judge
+
+    known = {id(row) for row in judged.rows}
+    partial = [row for row in rows if row.partial and id(row) not in known]
+    more = judge(judged.name, detector, partial, lambda done, total: None)
+    scores = np.concatenate([judged.scores, more.scores])
+    return confusion([*judged.rows, *partial], scores, low, high)
+
+
+def probed(detector: Detector, rows: Sequence[Row], seed: int) -> tuple[Probe, ...]:
+    """Counterfactuals of ``rows``, and the pairs written by hand that were kept from training."""
+    from ..training.counterfactuals import both_right, probe
+    from ..training.written import pair_of, written_rows
+
+    _, kept = written_rows()
+    return (
+        *probe(detector, rows, most=PROBED, seed=seed),
+        both_right(detector, kept, pair_of),
+    )
+
+
+def confusion_table(name: str, found: Confusion) -> Table:
+    labels = tuple(found.counts)
+    table = Table(
+        "labelled", *labels, "F1", title=f"{name}: partial from {found.low:g} to {found.high:g}"
+    )
+    for real, row in found.counts.items():
+        table.add_row(real, *(f"{row[called]:,}" for called in labels), f"{found.f1(real):.3f}")
+    return table
+
+
+def probe_table(name: str, probes: Sequence[Probe]) -> Table:
+    table = Table("changed text", "texts", "called refusals", "should be", title=name)
+    for found in probes:
+        table.add_row(found.name, str(found.texts), f"{found.refused:.1%}", f"{found.wanted:.0%}")
+    return table
