@@ -7,14 +7,13 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
 
 from ..detection import Detector
 from ..detection.awaiting import classify_off_loop
-from ..flow.completion import Served
 from ..flow.effects import (
     Answer,
     Called,
@@ -38,6 +37,8 @@ from ..vocabulary import Chunk, Completion, Evidence, Outcome, Target, Verdict
 from .answers import arrival, failed, leftovers, timed
 from .timed import NOT_YET, NotYet
 
+T = TypeVar("T")
+
 
 class Port(Protocol):
     """One request's way to its models. Exceptions it raises become ``Failed`` answers."""
@@ -60,20 +61,20 @@ class Port(Protocol):
 
 
 async def run_completion(
-    flow: Generator[Effect, Answer, Served],
+    flow: Generator[Effect, Answer, T],
     port: Port,
     detector: Detector,
     store: Store | None = None,
-) -> Served:
-    """Run a ``completion_flow`` to its end."""
+) -> T:
+    """Run a ``completion_flow`` to its end, or another flow that opens no streams."""
     effects = _Effects(port, detector, store)
     step: Callable[[], Effect] = partial(next, flow)
     while True:
         try:
             effect = step()
         except StopIteration as done:
-            served: Served = done.value
-            return served
+            result: T = done.value
+            return result
         step = await effects.after(flow, effect)
 
 

@@ -20,6 +20,8 @@ from ...flow.completion import completion_flow
 from ...flow.decision import overall
 from ...flow.effects import Called, Failed
 from ...flow.plan import Plan
+from ...flow.standing import Start
+from ...stores import Store
 from ...vocabulary import Completion, Evidence, Outcome, Target, Verdict
 from .rights import nobody
 from .rows import Row
@@ -39,6 +41,7 @@ class Exchange:
     ``owed`` is a response the flow wants served that is not the one at hand: the Router is being
     made to come back for it. ``replaced`` says that the attempt last judged is not served, as far
     as is known. ``forbidden`` says that the provider's own policy made the first call fail.
+    ``start`` is where it starts: at the model asked for, unless the pre-call hook finds another.
     ``rows`` are those of dropped attempts, not yet logged, which ``numbers`` counts.
     """
 
@@ -48,8 +51,10 @@ class Exchange:
         surface: Surface,
         detector: Detector,
         sink: Sink,
+        store: Store | None = None,
     ) -> None:
         self.plan = plan
+        self.store = store
         self.surface = surface
         self.stream = False
         self.call_id: str | None = None
@@ -64,10 +69,20 @@ class Exchange:
         self.detector = detector
         self._sink = sink
         self._noted = _Noted(detector)
-        self._steps = Stepwise(completion_flow(plan), self, self._noted)
+        self.start_at(Start())
         self._since = perf_counter()
         self._begun = False
         self._routed = True
+
+    def start_at(self, start: Start) -> None:
+        """Note where the request starts, before anything has been called."""
+        self.start = start
+        self._steps = Stepwise(completion_flow(self.plan, start), self, self._noted, self.store)
+
+    @property
+    def moved(self) -> bool:
+        """Whether the request starts at a fallback."""
+        return self.start.at is not None and not self.plan.shadow
 
     def __deepcopy__(self, memo: object) -> Exchange:
         """LiteLLM copies metadata; the exchange is one."""
@@ -97,7 +112,14 @@ class Exchange:
         retry = self.plan.rule.retry
         if self._begun or not self.forbidden or retry is None or retry.provider_errors:
             return None
+        if self.moved:
+            return None
         return "not called" if any(target.model == group for target in self.plan.chain) else None
+
+    @property
+    def begun(self) -> bool:
+        """Whether any attempt has answered."""
+        return self._begun
 
     @property
     def settled(self) -> bool:
@@ -134,7 +156,7 @@ class Exchange:
         """The Router has nobody left to call. What to serve, ``None`` if nobody ever answered."""
         await self._begin()
         while self._steps.wanted is not None and self._steps.wanted.attempt > 0:
-            await self._answer(Failed(_NotReachedError(), self._lap()))
+            await self._answer(Failed(NotReachedError(), self._lap()))
         self.owed = None
         self.replaced = False
         return self._steps.served.completion if self._steps.served is not None else None
@@ -159,7 +181,7 @@ class Exchange:
             and wanted.attempt > 0
             and wanted.target.model != group
         ):
-            await self._answer(Failed(_NotReachedError()))
+            await self._answer(Failed(NotReachedError()))
 
     async def _answer(self, answer: Called | Failed) -> None:
         try:
@@ -174,7 +196,7 @@ class Exchange:
         return now - since
 
 
-class _NotReachedError(Exception):
+class NotReachedError(Exception):
     """A fallback that erred or was not allowed: the Router knows why."""
 
 

@@ -38,6 +38,8 @@ from .settings import Source, check_mode, policy_of
 from .settlement import Settlement
 from .setup import setups_of
 from .spend import bucket, metadata_of
+from .starting import call_after_all, conversation_of, find_start, reroute, show_start
+from .state import priced
 from .stream import StreamPort, relay
 from .stream_usage import strip_from_fallbacks
 from .surfaces import CHAT, Surface, surface_for
@@ -95,9 +97,12 @@ class DemurGuardrail(CustomGuardrail):
         found.stream = data.get("stream") is True
         found.call_id = data.get("litellm_call_id")
         bucket(data)[exchange.KEY] = found
+        await find_start(found)
         if found.plan.enforced and found.stream and found.surface is CHAT:
             strip_from_fallbacks(data)
-        if found.plan.enforced and not found.stream and not hands_off:
+        if found.moved:
+            reroute(found, data, router)
+        elif found.plan.enforced and not found.stream and not hands_off:
             model = found.plan.requested.model
             handed = chain.entries(found.plan, data, routers.own_entries(router, model))
             data["content_policy_fallbacks"] = [{model: handed}]
@@ -124,6 +129,7 @@ class DemurGuardrail(CustomGuardrail):
             raise chain.AttemptRefusedError(found.plan.requested.model, unwanted)
         if found.owed is not None:
             kwargs["mock_response"] = chain.KEPT
+        call_after_all(found, kwargs)
         let_failures_into_the_log(logging_obj)
         return kwargs
 
@@ -167,6 +173,8 @@ class DemurGuardrail(CustomGuardrail):
     ) -> Any:
         """Judge what no deployment hook has seen: a response out of LiteLLM's cache."""
         found = exchange.find(data)
+        if found is not None:
+            show_start(found, response)
         if found is None or found.stream or found.settled:
             return None
         return await self._attempts.judge_cached(found, data, response)
@@ -274,11 +282,13 @@ class DemurGuardrail(CustomGuardrail):
             stream=data.get("stream") is True,
             metadata=matchable(data),
             choices=choices_of(data),
+            conversation=conversation_of(data),
             id=data.get("litellm_call_id"),
         )
         if plan is None:
             return None
-        return Exchange(plan, surface, setup.detector, partial(_write, plan, setup.sinks))
+        sink = partial(_write, plan, setup.sinks)
+        return Exchange(priced(plan), surface, setup.detector, sink, setup.store)
 
 
 def _write(plan: Plan, sinks: Sinks, outcome: Outcome) -> None:

@@ -22,6 +22,10 @@ def headers_of(outcome: Outcome) -> dict[str, str]:
         found["x-demur-label"] = outcome.verdict.label
         found["x-demur-score"] = f"{outcome.verdict.score:.3f}"
         found["x-demur-source"] = outcome.verdict.stage
+    if outcome.started is not None:
+        found["x-demur-started"] = outcome.started
+    if outcome.limited is not None:
+        found["x-demur-limited"] = outcome.limited
     return {name: _header_safe(value) for name, value in found.items()}
 
 
@@ -42,15 +46,22 @@ def show_in_stream(response: Any, served: Any, first: Any, outcome: Outcome) -> 
     A fallback is marked as LiteLLM marks its own, so that headers and chunks name the model that
     serves them: ``served`` is its stream.
     """
-    if outcome.fell_back and outcome.served_attempt is not None:
+    if outcome.fell_back:
+        _adopt(response, served)
+        mark_fallback(response, outcome)
+        mark_fallback(first, outcome)
+    _add(response, headers_of(outcome))
+
+
+def mark_fallback(response: Any, outcome: Outcome) -> None:
+    """Say as LiteLLM does that another model group answered than was asked for."""
+    if outcome.served_attempt is not None:
+        passed_over = 1 if outcome.moved else 0
         marks = {
-            "x-litellm-attempted-fallbacks": len(outcome.attempts) - 1,
+            "x-litellm-attempted-fallbacks": len(outcome.attempts) - 1 + passed_over,
             "x-litellm-model-group": outcome.served_attempt.model,
         }
-        _adopt(response, served)
         _add(response, marks)
-        _add(first, marks)
-    _add(response, headers_of(outcome))
 
 
 def shown_group(response: Any) -> str | None:

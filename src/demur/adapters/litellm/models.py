@@ -31,6 +31,8 @@ from .rows import Row, counted, keep_stream_out_of_the_log
 from .settings import Source, policy_of
 from .setup import Setup, setups_of
 from .spend import tags_of_verdict
+from .starting import conversation_of
+from .state import priced
 from .surfaces import CHAT, ItemReader, read_completion
 
 _background = Background()
@@ -64,8 +66,10 @@ class Models:
             return call(**request)
         port = _Blocking(call, request, plan, setup)
         if request.get("stream"):
-            return Stream(blocking.BlockingStream(stream_flow(plan), port, setup.detector))
-        served = blocking.run_completion(completion_flow(plan), port, setup.detector)
+            chunks = blocking.BlockingStream(stream_flow(plan), port, setup.detector, setup.store)
+            return Stream(chunks)
+        flow = completion_flow(plan)
+        served = blocking.run_completion(flow, port, setup.detector, setup.store)
         return _with_outcome(served.completion.native, served.outcome)
 
     async def acompletion(self, model: str, messages: Any, **more: Any) -> Any:
@@ -78,8 +82,10 @@ class Models:
             return await call(**request)
         port = _Awaiting(call, request, plan, setup)
         if request.get("stream"):
-            return AsyncStream(awaiting.AwaitingStream(stream_flow(plan), port, setup.detector))
-        served = await awaiting.run_completion(completion_flow(plan), port, setup.detector)
+            chunks = awaiting.AwaitingStream(stream_flow(plan), port, setup.detector, setup.store)
+            return AsyncStream(chunks)
+        flow = completion_flow(plan)
+        served = await awaiting.run_completion(flow, port, setup.detector, setup.store)
         return _with_outcome(served.completion.native, served.outcome)
 
 
@@ -274,14 +280,16 @@ class _Awaiting(_Port):
 def _plan(setup: Setup, request: Mapping[str, Any]) -> Plan | None:
     if opted_out(request):
         return None
-    return Plan.of(
+    plan = Plan.of(
         setup.policy,
         api="chat",
         model=str(request["model"]),
         stream=bool(request.get("stream")),
         metadata=matchable(request),
         choices=choices_of(request),
+        conversation=conversation_of(request),
     )
+    return None if plan is None else priced(plan)
 
 
 def _with_outcome(native: Any, outcome: Outcome) -> Any:

@@ -29,20 +29,20 @@ class SdkPort:
 
     def __init__(self, exchange: Exchange, first: Any, request: Mapping[str, Any]) -> None:
         self.plan = exchange.plan
-        self._exchange = exchange
+        self.exchange = exchange
         self._first = first
         self._request = request
 
     async def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
-        return await self._exchange.usable(targets)
+        return await self.exchange.usable(targets)
 
     async def call(self, target: Target, attempt: int, timeout: float | None) -> Completion:
         if attempt == 0:
             logging_obj = self._request.get("litellm_logging_obj")
-            return read_completion(self._exchange.surface, self._first, logging_obj)
+            return read_completion(self.exchange.surface, self._first, logging_obj)
         request = fallback_request(self._request, target)
         native = await asyncio.wait_for(litellm.acompletion(**request), timeout)
-        return read_completion(self._exchange.surface, native)
+        return read_completion(self.exchange.surface, native)
 
     async def open(self, target: Target, attempt: int, timeout: float | None) -> Any:
         raise NotImplementedError("hooks see no streams in the SDK")
@@ -54,14 +54,15 @@ class SdkPort:
         raise NotImplementedError
 
     def emit(self, record: Outcome) -> None:
-        self._exchange.emit(record)
+        self.exchange.emit(record)
 
 
 async def serve(port: SdkPort, detector: Detector) -> Served:
     """Run the request's flow from the response at hand on."""
     token = calling.set(True)
     try:
-        return await run_completion(completion_flow(port.plan), port, detector)
+        flow = completion_flow(port.plan, port.exchange.start)
+        return await run_completion(flow, port, detector, port.exchange.store)
     finally:
         calling.reset(token)
 

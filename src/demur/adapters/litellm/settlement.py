@@ -40,7 +40,7 @@ class Settlement:
         if "tag" in self._found.plan.rule.actions:
             show_in_stream(self._response, served.native, first, outcome)
         self._settled.add(served.attempt)
-        if served.attempt == 0:
+        if served is self._port.first:
             mark(self._guardrail, self._found, self._request)
         else:
             put_marks(served.logging_obj, marks_of_served(self._guardrail, self._found))
@@ -50,7 +50,8 @@ class Settlement:
     def ended(self) -> None:
         """The caller has got the stream, or has left."""
         outcome = self._found.outcome
-        if outcome is None or outcome.served in (0, None):
+        first = self._port.first
+        if outcome is None or first is None or outcome.served in (first.attempt, None):
             mark(self._guardrail, self._found, self._request)
         if outcome is not None:
             self._drop(outcome)

@@ -17,6 +17,8 @@ from ...detection.building import build_detector
 from ...detection.guarded import Guarded
 from ...policy import Policy, load_policy
 from ...sinks import Sinks, note_reload, sinks_for
+from ...stores import Store
+from .state import store_of
 
 LOOK_SECONDS: Final = 1.0
 """How often a policy file is looked at."""
@@ -26,11 +28,12 @@ _log = logging.getLogger("demur")
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A policy with the detector and the sinks it describes."""
+    """A policy with the detector, the sinks and the store it describes."""
 
     policy: Policy
     detector: Detector
     sinks: Sinks
+    store: Store | None = None
 
     @classmethod
     def of(cls, policy: Policy, own: Detector | None, before: Setup | None = None) -> Setup:
@@ -50,6 +53,7 @@ class Setup:
             and known is not None
             and (known.audit, known.metrics) == (policy.audit, policy.metrics)
             else sinks_for(policy),
+            store_of(policy, None if before is None else (before.policy, before.store)),
         )
 
 

@@ -67,6 +67,10 @@ def tags_of(outcome: Outcome) -> Iterator[str]:
             yield from tags_of_verdict(attempt.verdict)
     if outcome.fell_back and outcome.served_attempt is not None:
         yield f"demur:served:{outcome.served_attempt.model}"
+    if outcome.started is not None:
+        yield f"demur:started:{outcome.started}"
+    if outcome.limited is not None:
+        yield f"demur:limited:{outcome.limited}"
 
 
 def tags_of_verdict(verdict: Verdict) -> Iterator[str]:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from ...detection import Detector
@@ -18,7 +19,8 @@ from ...flow.plan import Plan
 from ...flow.stream import stream_flow
 from ...vocabulary import Chunk, Completion, Outcome, Target
 from .chain import AttemptRefusedError
-from .exchange import KEY, Exchange
+from .exchange import KEY, Exchange, NotReachedError
+from .headers import shown_group
 from .marks import RECORDS
 from .parking import KEY as PARKING
 from .parking import Parking, is_parked
@@ -37,7 +39,7 @@ _OF_THE_FIRST_CALL = frozenset(
 
 @dataclass(slots=True, eq=False)
 class Source:
-    """One opened stream.
+    """One opened stream. ``attempt`` is its place in the outcome.
 
     ``unreleased`` are the items read from it that nobody has got yet. ``logging_obj`` is LiteLLM's,
     ``parking`` holds back what it logs of a fallback. It logs no stream that is ``claimed``.
@@ -66,11 +68,12 @@ class StreamPort:
     def __init__(
         self, exchange: Exchange, first: Any, request: Mapping[str, Any], router: Any
     ) -> None:
-        self._exchange = exchange
+        self.exchange = exchange
         self._first = first
         self._request = request
         self._router = router
         self.opened: list[Source] = []
+        self._places = count()
         self.served: Source | None = None
         self.failure: Exception | None = None
 
@@ -80,22 +83,30 @@ class StreamPort:
         return self.opened[0] if self.opened else None
 
     async def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
-        return await self._exchange.usable(targets)
+        return await self.exchange.usable(targets)
 
     async def call(self, target: Target, attempt: int, timeout: float | None) -> Completion:
         raise NotImplementedError("a stream has no whole responses")
 
     async def open(self, target: Target, attempt: int, timeout: float | None) -> Source:
-        if attempt == 0:
-            return self._source(self._first, 0, self._request.get("litellm_logging_obj"))
+        place = next(self._places)
+        if self.first is None:
+            if attempt > 0 and self._is_anothers(target):
+                raise NotReachedError
+            return self._source(self._first, place, self._request.get("litellm_logging_obj"))
         parking = Parking()
         request = fallback_request(self._request, target, parking)
-        if self._exchange.surface is CHAT:
+        if self.exchange.surface is CHAT:
             request = with_usage(request, self._router)
-        call = getattr(self._router, self._exchange.surface.router_call)
+        call = getattr(self._router, self.exchange.surface.router_call)
         native = await asyncio.wait_for(call(**request), timeout)
         logging_obj = parking.logging_obj or getattr(native, "logging_obj", None)
-        return self._source(native, attempt, logging_obj, parking)
+        return self._source(native, place, logging_obj, parking)
+
+    def _is_anothers(self, target: Target) -> bool:
+        """Whether the stream at hand is not ``target``'s, where that erred before it began."""
+        group, plan = shown_group(self._first), self.exchange.plan
+        return group != target.model and group in {t.model for t in (plan.requested, *plan.chain)}
 
     async def read(self, stream: Source) -> Chunk | None:
         try:
@@ -118,7 +129,7 @@ class StreamPort:
         await _cut(stream.native)
 
     def emit(self, record: Outcome) -> None:
-        self._exchange.emit(record)
+        self.exchange.emit(record)
 
     def _source(
         self, native: Any, attempt: int, logging_obj: Any, parking: Parking | None = None
@@ -129,7 +140,7 @@ class StreamPort:
             logging_obj,
             parking or Parking(),
             native.__aiter__(),
-            ItemReader(self._exchange.surface),
+            ItemReader(self.exchange.surface),
         )
         self.opened.append(source)
         return source
@@ -170,7 +181,8 @@ async def relay(
 
     If demur itself fails, what was held of the first stream and the rest of it are passed on.
     """
-    stream = AwaitingStream(stream_flow(plan), port, detector)
+    flow = stream_flow(plan, port.exchange.start)
+    stream = AwaitingStream(flow, port, detector, port.exchange.store)
     try:
         while True:
             try:

@@ -1,0 +1,106 @@
+"""A request that starts at a fallback: what the Router is asked in its place.
+
+Where a request starts is found before the Router is called. The Router then makes the fallback's
+call as the first one. What is refused goes on along the chain, like any refusal; what fails, along
+the chain and then to the model that the caller asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+from ...drivers.awaiting import Port, run_completion
+from ...flow.consulting import start_flow
+from ...flow.plan import Plan
+from ...vocabulary import Target
+from . import chain, routers
+from .exchange import Exchange
+from .headers import mark_fallback
+
+CONVERSATION_HEADER = "x-demur-conversation"
+
+
+async def find_start(found: Exchange) -> None:
+    """Ask where the request starts, if the policy wants that asked, and note it."""
+    if found.plan.cells is not None:
+        flow = start_flow(found.plan)
+        # The flow asks for rights and for what the store knows; it calls nobody.
+        port = cast("Port", found)
+        found.start_at(await run_completion(flow, port, found.detector, found.store))
+
+
+def reroute(found: Exchange, data: dict[str, Any], router: Any) -> None:
+    """Have the Router call the target the request starts at, and what may follow it.
+
+    Refusals in a stream are no matter of the Router's, only errors are.
+    """
+    target = found.start.at
+    assert target is not None
+    original = dict(data)
+    plan = _from(found.plan, target)
+    own = [] if found.stream else routers.own_entries(router, target.model)
+    # The last call, to the model that was asked for, is the original request again.
+    asked: dict[str, Any] = {"model": found.plan.requested.model}
+    asked |= {name: original.get(name) for name in sorted(_patched(plan))}
+    handed = [
+        {**asked, "mock_response": chain.KEPT} if _is_kept(entry) else entry
+        for entry in chain.entries(plan, original, own)[1:]
+    ]
+    data.update({**target.patch, "model": target.model})
+    following = [entry for entry in handed if not _is_kept(entry)]
+    data["fallbacks"] = [{target.model: [*following, asked]}, *_configured(original, router)]
+    if not found.stream:
+        data["content_policy_fallbacks"] = [{target.model: handed}]
+    data["max_fallbacks"] = max(len(handed) + 1, router.max_fallbacks)
+
+
+def call_after_all(found: Exchange, kwargs: dict[str, Any]) -> None:
+    """Where nobody has answered, the end of the chain is the caller's own call, and no mock."""
+    if found.moved and not found.begun and _is_kept(kwargs):
+        del kwargs["mock_response"]
+
+
+def show_start(found: Exchange, response: Any) -> None:
+    """Let LiteLLM show who answered, as it does after a fallback of its own."""
+    outcome = found.outcome
+    if found.moved and outcome is not None and outcome.fell_back:
+        mark_fallback(response, outcome)
+
+
+def conversation_of(data: Mapping[str, Any]) -> str | None:
+    """What a header of the request names as its conversation."""
+    proxied = data.get("proxy_server_request")
+    headers = proxied.get("headers") if isinstance(proxied, Mapping) else None
+    for given in (headers, data.get("extra_headers"), data.get("headers")):
+        for name, value in given.items() if isinstance(given, Mapping) else ():
+            if str(name).lower() == CONVERSATION_HEADER:
+                return str(value)
+    return None
+
+
+def _from(plan: Plan, target: Target) -> Plan:
+    """The plan with no more of its chain than may still be called, ``target`` the first."""
+    retry = plan.rule.retry
+    rest = plan.chain[plan.chain.index(target) :]
+    if retry is None or retry.attempts is None:
+        return replace(plan, chain=rest)
+    unlimited = retry.model_copy(update={"attempts": None})
+    rule = plan.rule.model_copy(update={"retry": unlimited})
+    return replace(plan, chain=rest[: retry.attempts], rule=rule)
+
+
+def _patched(plan: Plan) -> set[str]:
+    return {name for target in plan.chain for name in target.patch}
+
+
+def _is_kept(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and entry.get("mock_response") == chain.KEPT
+
+
+def _configured(data: Mapping[str, Any], router: Any) -> list[Any]:
+    """The fallbacks that hold for the request otherwise."""
+    given = data.get("fallbacks")
+    found = getattr(router, "fallbacks", None) if given is None else given
+    return list(found) if isinstance(found, list | tuple) else []
