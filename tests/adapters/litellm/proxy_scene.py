@@ -17,6 +17,12 @@ SCRIPT: dict[str, Any] = {
     "m-helpful": Reply(ANSWER, chunks=tuple(re.findall(r"\S+ ?", ANSWER))),
     "m-talkative": Reply(" ".join([ANSWER] * 20), delay=0.02),
     "m-second": Reply(SECOND, chunk_size=7),
+    "m-late": Reply(
+        "Lisbon is the capital. "
+        * 9
+        + "\n\nActually, I'm sorry, but I can't help with that request, since it violates my "
+        "guidelines."
+    ),
     "m-also-refusing": Reply("I'm sorry, I can't do that either."),
     "m-broken": Reply("scripted failure", status=400),
     "m-forbidding": Reply("invalid_request_error: content_policy_violation", status=400),

@@ -139,3 +139,38 @@ async def test_leaving_early(upstream: Upstream) -> None:
     async with stream:
         await stream.__anext__()
     assert upstream.wait_for_cut("m-talkative")
+
+
+@pytest.mark.parametrize(("waits", "stream"), WAYS)
+async def test_a_breaker_and_a_conversation(upstream: Upstream, waits: bool, stream: bool) -> None:
+    """Requests start at the fallback while the model refuses too often, and conversations stay."""
+    for retry, more in (
+        ({"breaker": {"least": 1}}, {}),
+        ({"sticky": {}}, {"extra_headers": {"x-demur-conversation": "7"}}),
+    ):
+        rule = policy("openai/m-refusing", "openai/m-second")["rules"][0]
+        rule = {**rule, "retry": {**rule["retry"], **retry}}
+        models = Models({"version": 1, "rules": [rule]})
+        before = len(upstream.calls("m-refusing"))
+        for _ in range(2):
+            text, outcome = await asked(
+                models, "openai/m-refusing", waits=waits, stream=stream, **direct(upstream), **more
+            )
+            assert text == SECOND
+        assert outcome.started == ("sticky" if more else "breaker")
+        assert len(upstream.calls("m-refusing")) == before + 1
+
+
+@pytest.mark.parametrize(("waits", "stream"), WAYS)
+async def test_a_budget_of_cost_has_prices(upstream: Upstream, waits: bool, stream: bool) -> None:
+    """LiteLLM's own prices, for models it knows; the policy's for others."""
+    rule = policy("openai/m-refusing", "openai/m-second")["rules"][0]
+    budget = {"rules": [rule], "budgets": [{"cost": 0.000001, "per": 3600.0}]}
+    prices = {"prices": {"openai/m-second": {"input": 10.0, "output": 10.0}}}
+    for known in ({}, prices):
+        models = Models({"version": 1, **budget, **known})
+        told = [
+            await asked(models, "openai/m-refusing", waits=waits, stream=stream, **direct(upstream))
+            for _ in range(2)
+        ]
+        assert told[1][1].limited == ("budget" if known else None)

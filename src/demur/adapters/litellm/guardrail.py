@@ -43,6 +43,7 @@ from .state import priced
 from .stream import StreamPort, relay
 from .stream_usage import strip_from_fallbacks
 from .surfaces import CHAT, Surface, surface_for
+from .telling import told_at_end
 from .whole import Attempts
 
 Data = dict[str, Any]
@@ -205,9 +206,13 @@ class DemurGuardrail(CustomGuardrail):
         port = StreamPort(found, response, request_data, proxy_router())
         settlement = Settlement(self, self._background, found, port, request_data, response)
         items = relay(found.plan, port, found.detector, settlement.released)
+        item: Any = None
         try:
             async for item in items:
                 yield item
+            last = told_at_end(found, item)
+            if last is not None:
+                yield last
         finally:
             await items.aclose()
             settlement.ended()
