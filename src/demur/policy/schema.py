@@ -153,9 +153,9 @@ class StreamSettings(Section):
         default="release",
         description="At a cap and still unsure: release, or judge what is held as final.",
     )
-    tell: Literal["nothing", "comment", "chunk"] = Field(
-        default="nothing",
-        description="LiteLLM proxy only: the verdict at a stream's end, as a comment between its "
+    tell: Literal["comment", "chunk"] | None = Field(
+        default=None,
+        description="LiteLLM proxy only: the verdict at a stream's end, as a comment after its "
         "events, or in a last chunk, which only chat has.",
     )
 
@@ -290,7 +290,7 @@ class Policy(Section):
         )
 
 
-_ADDED = frozenset({"breaker", "sticky", "budgets", "prices", "shared"})
+_ADDED = frozenset({"breaker", "sticky", "budgets", "prices", "shared", "tell"})
 
 
 def _told(said: Any) -> Any:
