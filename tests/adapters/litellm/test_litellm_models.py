@@ -161,16 +161,20 @@ async def test_a_breaker_and_a_conversation(upstream: Upstream, waits: bool, str
         assert len(upstream.calls("m-refusing")) == before + 1
 
 
+@pytest.mark.filterwarnings("ignore:Accessing the 'model_computed_fields':DeprecationWarning")
 @pytest.mark.parametrize(("waits", "stream"), WAYS)
 async def test_a_budget_of_cost_has_prices(upstream: Upstream, waits: bool, stream: bool) -> None:
-    """LiteLLM's own prices, for models it knows; the policy's for others."""
+    """At LiteLLM's own prices, the policy's for models it does not know, if usage is told."""
+    more = {"stream_options": {"include_usage": True}} if stream else {}
     rule = policy("openai/m-refusing", "openai/m-second")["rules"][0]
     budget = {"rules": [rule], "budgets": [{"cost": 0.000001, "per": 3600.0}]}
     prices = {"prices": {"openai/m-second": {"input": 10.0, "output": 10.0}}}
     for known in ({}, prices):
         models = Models({"version": 1, **budget, **known})
         told = [
-            await asked(models, "openai/m-refusing", waits=waits, stream=stream, **direct(upstream))
+            await asked(
+                models, "openai/m-refusing", waits=waits, stream=stream, **direct(upstream), **more
+            )
             for _ in range(2)
         ]
         assert told[1][1].limited == ("budget" if known else None)
