@@ -161,7 +161,7 @@ async def test_a_breaker_and_a_conversation(upstream: Upstream, waits: bool, str
         assert len(upstream.calls("m-refusing")) == before + 1
 
 
-@pytest.mark.filterwarnings("ignore:Accessing the 'model_computed_fields':DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning")
 @pytest.mark.parametrize(("waits", "stream"), WAYS)
 async def test_a_budget_of_cost_has_prices(upstream: Upstream, waits: bool, stream: bool) -> None:
     """At LiteLLM's own prices, the policy's for models it does not know, if usage is told."""
