@@ -46,7 +46,17 @@ GROUPS = {
     "raising": "m-raise",
     "hanging": "m-hang",
     **dict.fromkeys(
-        ["both", "hops", "after-broken", "only-broken", "last", "error", "shadowed", "patched"],
+        [
+            "both",
+            "hops",
+            "after-broken",
+            "only-broken",
+            "last",
+            "error",
+            "shadowed",
+            "patched",
+            "leaving",
+        ],
         "m-refusing",
     ),
 }
@@ -80,6 +90,7 @@ POLICY = {
             )
         ),
         _rule("both", "stubborn"),
+        _rule("leaving", "talkative"),
         _rule("hops", "stubborn", "second"),
         _rule("after-broken", "broken", "second"),
         _rule("only-broken", "broken"),

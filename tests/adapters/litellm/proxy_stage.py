@@ -26,7 +26,7 @@ UNWILLING_KEY = "sk-unwilling"  # its owner wants no guardrails that are not ask
 TEAM_KEY = "sk-team"  # of a team that may use the model group "primary" only
 SPENT_KEY = "sk-spent"  # its budget is spent
 GUARDRAIL = "demur.adapters.litellm.DemurGuardrail"
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 
 # Modules that only ``litellm[proxy]`` brings.
 _PROXY_PACKAGES = ("fastapi", "uvicorn", "apscheduler", "backoff", "orjson")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from official import SDKS, Sdk
+from official import ASK, SDKS, Sdk
 from proxy_scene import REFUSAL
-from proxy_stage import NARROW_KEY, Proxy
+from proxy_stage import MASTER_KEY, NARROW_KEY, Proxy
 
 pytest.importorskip("openai")
 pytest.importorskip("anthropic")
@@ -97,7 +97,7 @@ def test_a_fallback_that_errs(proxy: Proxy, sdk: Sdk) -> None:
 @pytest.mark.parametrize("model", ["primary", "both", "error"])
 def test_parallel_requests_are_given_back(proxy: Proxy, sdk: Sdk, stream: bool, model: str) -> None:
     """A key for one request at a time is free again after each, however it ended."""
-    for _ in range(3):
+    for _ in range(2):
         before = proxy.count_records()
         if model == "error":
             with pytest.raises(sdk.errors, match="refus"):
@@ -105,3 +105,19 @@ def test_parallel_requests_are_given_back(proxy: Proxy, sdk: Sdk, stream: bool, 
         else:
             sdk.ask(proxy, model, stream=stream, key=NARROW_KEY)
         proxy.records_after(before, 2)  # LiteLLM gives the slot back behind the response
+
+
+def test_a_caller_who_leaves_a_fallback(proxy: Proxy) -> None:
+    """What a fallback's stream had said by then is paid for, as the refusal before it is."""
+    import openai
+
+    before = proxy.count_records()
+    with (
+        openai.OpenAI(base_url=f"{proxy.url}/v1", api_key=MASTER_KEY, max_retries=0) as client,
+        client.chat.completions.create(model="leaving", messages=ASK, stream=True) as stream,
+    ):
+        for _ in range(5):
+            next(stream)
+    rows = proxy.records_after(before, 2)
+    assert sorted(row["model_group"] for row in rows) == ["leaving", "talkative"]
+    assert min(row["response_cost"] for row in rows) > 5e-6

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+import litellm
 from litellm.integrations.custom_guardrail import CustomGuardrail
 
 from ...vocabulary import Attempt, Outcome
@@ -55,6 +58,18 @@ class Settlement:
             mark(self._guardrail, self._found, self._request)
         if outcome is not None:
             self._drop(outcome)
+        served = self._port.served
+        if served is not None and served is not first:
+            self._finish(served)
+
+    def _finish(self, served: Source) -> None:
+        """What the proxy does at the end of a stream, it does for the one it has opened."""
+        if hasattr(self._response, "completed_response"):
+            self._response.completed_response = getattr(served.native, "completed_response", None)
+        if getattr(served.native, "chunks", None) and not served.ended and not served.failed:
+            row = Row(served.logging_obj, None)
+            response = partial(_so_far, list(served.native.chunks), row.model, self._request)
+            self._background.run(row.write_counted(response))
 
     def _drop(self, outcome: Outcome) -> None:
         for source in self._port.opened:
@@ -80,3 +95,9 @@ class Settlement:
         work = source.parking.leave()
         if work is not None:
             self._background.run(work)
+
+
+def _so_far(chunks: list[Any], model: str, request: Mapping[str, Any]) -> litellm.ModelResponse:
+    """A response with the usage of what a stream had said when its reader left."""
+    built = litellm.stream_chunk_builder(chunks, request.get("messages"))
+    return litellm.ModelResponse(model=model, usage=getattr(built, "usage", None))

@@ -53,6 +53,7 @@ class Source:
     reader: ItemReader
     unreleased: list[Any] = field(default_factory=list)
     ended: bool = False
+    failed: bool = False
     claimed: bool = False
 
     def held_text(self, surface: Surface) -> str:
@@ -116,6 +117,7 @@ class StreamPort:
             return None
         except Exception as error:
             self.failure = error
+            stream.failed = True
             raise
         stream.unreleased.append(item)
         return stream.reader.read(item)
@@ -123,7 +125,8 @@ class StreamPort:
     async def close(self, stream: Source) -> None:
         if stream.ended:
             return
-        if stream is not self.served and not is_parked(stream.logging_obj):
+        logs_itself = stream.failed or is_parked(stream.logging_obj)
+        if stream is not self.served and not logs_itself:
             keep_stream_out_of_the_log(stream.logging_obj)
             stream.claimed = True
         await _cut(stream.native)
