@@ -68,6 +68,15 @@ async def test_acompletion_falls_back(
     ]
 
 
+async def test_arguments_by_position(upstream: Upstream, callbacks: list[Any]) -> None:
+    """Model and messages may be given by position, where no hook is told of them."""
+    callbacks.append(DemurGuardrail(policy("openai/m-refusing", "openai/m-second")))
+    direct = {"api_base": upstream.base_url, "api_key": "k"}
+    response = await litellm.acompletion("openai/m-refusing", ASK, **direct)
+    assert response.choices[0].message.content == SECOND
+    assert upstream.calls("m-second")[-1].body["messages"] == ASK
+
+
 async def test_acompletion_keeps_the_refusal(upstream: Upstream, callbacks: list[Any]) -> None:
     """If the fallbacks refuse or fail, the original refusal is returned."""
     callbacks.append(DemurGuardrail(policy("*", "openai/m-also-refusing", "openai/m-broken")))

@@ -122,6 +122,7 @@ class DemurGuardrail(CustomGuardrail):
             if parking is not None:
                 parking.take(logging_obj)
             else:
+                sdk.note_positional(kwargs)
                 self._note_routed(kwargs, surface_for(call_type))
             return kwargs
         unwanted = found.unwanted(chain.group_of(metadata_of(kwargs)))
@@ -157,7 +158,8 @@ class DemurGuardrail(CustomGuardrail):
         if request_data.get("mock_response") == chain.KEPT:
             return await self._attempts.serve_kept(found, request_data, response)
         if found is None:
-            return await self._serve_plain(request_data, response, surface_for(call_type))
+            asked = sdk.with_positional(request_data)
+            return await self._serve_plain(asked, response, surface_for(call_type))
         if not found.stream:
             await self._bring(found, request_data, response)
         return None

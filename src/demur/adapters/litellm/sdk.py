@@ -21,6 +21,7 @@ from .surfaces import read_completion
 calling: Final[ContextVar[bool]] = ContextVar("demur_calling", default=False)
 """Set while demur makes a call: its own fallbacks are not judged once more by the hook."""
 
+_ASKED: Final = "_demur_asked"
 _OF_THE_FIRST_CALL = frozenset({"litellm_call_id", "litellm_logging_obj", "fallbacks"})
 
 
@@ -65,6 +66,20 @@ async def serve(port: SdkPort, detector: Detector) -> Served:
         return await run_completion(flow, port, detector, port.exchange.store)
     finally:
         calling.reset(token)
+
+
+def note_positional(kwargs: Mapping[str, Any]) -> None:
+    """Arguments given by position are in no hook's: before the call the logging object has them."""
+    logging_obj = kwargs.get("litellm_logging_obj")
+    if logging_obj is not None and ("model" not in kwargs or "messages" not in kwargs):
+        asked = {"model": logging_obj.model, "messages": logging_obj.messages}
+        setattr(logging_obj, _ASKED, asked)
+
+
+def with_positional(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The same arguments, and those."""
+    asked = getattr(kwargs.get("litellm_logging_obj"), _ASKED, None)
+    return kwargs if asked is None else {**asked, **kwargs}
 
 
 def fallback_request(request: Mapping[str, Any], target: Target) -> dict[str, Any]:
