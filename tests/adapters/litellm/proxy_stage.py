@@ -25,6 +25,7 @@ NARROW_KEY = "sk-narrow"  # one request at a time
 UNWILLING_KEY = "sk-unwilling"  # its owner wants no guardrails that are not asked for
 TEAM_KEY = "sk-team"  # of a team that may use the model group "primary" only
 SPENT_KEY = "sk-spent"  # its budget is spent
+PURSE_KEY = "purse"  # its budget lasts for a few requests
 GUARDRAIL = "demur.adapters.litellm.DemurGuardrail"
 START_SECONDS = 180.0
 
@@ -36,6 +37,7 @@ _LAB = """
 import json, os, threading
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import UserAPIKeyAuth
+from litellm.proxy.hooks.proxy_track_cost_callback import ProxyDBLogger
 from demur.adapters.litellm import DemurGuardrail
 from demur.detection.building import build_detector
 
@@ -54,6 +56,7 @@ class Records(CustomLogger):
         self._write("failure", kwargs)
 
 records = Records()
+money = ProxyDBLogger()  # what counts spend where there is a database
 
 async def auth(request, api_key):
     if api_key == "sk-limited":
@@ -64,6 +67,8 @@ async def auth(request, api_key):
         return UserAPIKeyAuth(api_key=api_key, metadata={"disable_global_guardrails": True})
     if api_key == "sk-team":
         return UserAPIKeyAuth(api_key=api_key, team_id="t", team_models=["primary"])
+    if api_key.startswith("purse"):
+        return UserAPIKeyAuth(api_key=api_key, token=api_key, max_budget=1.1e-4, spend=0.0)
     if api_key == "sk-spent":
         return UserAPIKeyAuth(api_key=api_key, token=api_key, max_budget=1.0, spend=2.0)
     return UserAPIKeyAuth(api_key=api_key)
@@ -253,7 +258,7 @@ def _config(
                 },
             }
         ],
-        "litellm_settings": {"callbacks": ["lab.records"], **caching},
+        "litellm_settings": {"callbacks": ["lab.records", "lab.money"], **caching},
         "general_settings": {"master_key": MASTER_KEY, "custom_auth": "lab.auth"},
     }
 

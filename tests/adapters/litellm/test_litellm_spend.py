@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from official import ASK, SDKS, Sdk
-from proxy_scene import REFUSAL
-from proxy_stage import MASTER_KEY, NARROW_KEY, Proxy
+from proxy_scene import REFUSAL, SECOND
+from proxy_stage import MASTER_KEY, NARROW_KEY, PURSE_KEY, Proxy
 
 pytest.importorskip("openai")
 pytest.importorskip("anthropic")
@@ -90,6 +90,21 @@ def test_a_fallback_that_errs(proxy: Proxy, sdk: Sdk) -> None:
         ("failure", "broken"),
         ("success", "only-broken"),
     ]
+
+
+@streams
+def test_budgets_count_refusals(proxy: Proxy, stream: bool) -> None:
+    """What refused attempts cost is taken from the key's budget: once it is spent, none falls back.
+
+    The key has 1.1e-4: the two requests cost 1.12e-4, and 6.2e-5 without what was refused.
+    """
+    chat, key = SDKS[0], f"{PURSE_KEY}-{stream}"
+    for model, expected in (("primary", SECOND), ("both", REFUSAL)):
+        before = proxy.count_records()
+        assert chat.ask(proxy, model, stream=stream, key=key)[0] == expected
+        proxy.records_after(before, 2)
+    text, headers = chat.ask(proxy, "primary", stream=stream, key=key)
+    assert (text, headers["x-demur-attempts"]) == (REFUSAL, "1")
 
 
 @surfaces

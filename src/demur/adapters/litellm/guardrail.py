@@ -208,13 +208,13 @@ class DemurGuardrail(CustomGuardrail):
         port = StreamPort(found, response, request_data, proxy_router())
         settlement = Settlement(self, self._background, found, port, request_data, response)
         items = relay(found.plan, port, found.detector, settlement.released)
-        item: Any = None
+        last: Any = None
         try:
-            async for item in items:
-                yield item
-            last = told_at_end(found, item)
-            if last is not None:
+            async for last in items:
                 yield last
+            told = told_at_end(found, last)
+            if told is not None:
+                yield told
         finally:
             await items.aclose()
             settlement.ended()
