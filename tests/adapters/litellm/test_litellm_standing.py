@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 import yaml
@@ -47,6 +49,7 @@ POLICY = {
             "patching", {"model": "second", "temperature": 0.25}, "stubborn",
             breaker={**BREAKER, "least": 1},
         ),
+        rule("surfaces", "second", breaker={**BREAKER, "least": 1}),
         rule("sticking", "stubborn", "second", sticky={}),
         rule("shadowed", "second", breaker={**BREAKER, "least": 1}) | {"mode": "shadow"},
         {"name": "rest", "actions": ["tag", "log"]},
@@ -70,7 +73,7 @@ GROUPS = {
     **dict.fromkeys(
         [
             "breaking", "breaking-stream", "primary", "to-broken", "to-broken-then", "to-forbidden",
-            "to-stubborn", "patching", "sticking", "shadowed", "spending", "costing",
+            "to-stubborn", "patching", "sticking", "surfaces", "shadowed", "spending", "costing",
         ],
         "m-refusing",
     ),
@@ -256,6 +259,31 @@ def test_what_follows_a_start(
         pass
     assert list(dict.fromkeys(answer.called)) == called
     assert answer.text == text
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("surface", ["messages", "responses"])
+def test_other_surfaces(
+    upstream: Upstream, pair: tuple[Proxy, Proxy], surface: str, stream: bool
+) -> None:
+    """A request in another API's shape starts where one in chat's shape would."""
+    said: dict[str, Any] = (
+        {"messages": [{"role": "user", "content": "?"}], "max_tokens": 99}
+        if surface == "messages"
+        else {"input": "?"}
+    )
+    body = json.dumps({"model": "surfaces", "stream": stream, **said}).encode()
+    headers = {"authorization": f"Bearer {MASTER_KEY}", "content-type": "application/json"}
+    request = Request(f"{pair[0].url}/v1/{surface}", body, headers)
+    while True:
+        before = len(upstream.requests)
+        with urlopen(request, timeout=60) as answer:
+            text = answer.read().decode()
+            if answer.headers["x-demur-started"] is not None:
+                break
+    assert [made.body["model"] for made in upstream.requests[before:]] == ["m-second"]
+    assert "Lis" in text
+    assert "sorry" not in text
 
 
 def test_a_patched_start(upstream: Upstream, pair: tuple[Proxy, Proxy]) -> None:
