@@ -159,6 +159,28 @@ def test_a_forked_child_has_threads_of_its_own(store: Scripted) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+def test_a_late_answer_brings_the_store_back(ask: Ask, store: Scripted) -> None:
+    """Once the answer that was overdue is there the store is asked again, in a child at once."""
+    store.hang.clear()
+    bounded = Bounded(store, LIMIT)
+    timed(ask, bounded)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        store.hang = threading.Event()
+        store.hang.set()
+        os._exit(0 if bounded.ask(ASKED).facts == (Cell("here"),) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    store.hang.set()
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        with suppress(StoreError):
+            assert ask(bounded).facts == (Cell("here"),)
+            return
+    raise AssertionError("never asked again")
+
+
 def shared_policy(**more: Any) -> Any:
     rule = {"name": "r", "actions": ["retry"], "retry": RETRY}
     return load_policy({"version": 1, "rules": [rule], **more})

@@ -53,6 +53,7 @@ class Bounded:
         self._away_until = float("-inf")
         self._failing = False
         self._overdue: set[Future[Told]] = set()
+        self._process = os.getpid()
 
     def ask(self, operations: Sequence[Operation]) -> Told:
         answer = self._asked(operations)
@@ -79,6 +80,9 @@ class Bounded:
         return self._heard(told)
 
     def _asked(self, operations: Sequence[Operation]) -> Future[Told]:
+        if self._process != os.getpid():
+            # What a forked child's parent waits for is not the child's to wait for.
+            self._process, self._overdue = os.getpid(), set()
         if self._overdue or self._clock() < self._away_until:
             raise StoreError("away")
         return self._threads.run(lambda: self._store.ask(operations))
