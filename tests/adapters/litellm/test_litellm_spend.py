@@ -20,7 +20,6 @@ SERVED = ("demur:refusal", "demur:served:second")
 
 # Of each model group: the groups that are called, and how their rows are tagged.
 ATTEMPTS = {
-    "primary": {"primary": REFUSED, "second": SERVED},
     "slow": {"slow": REFUSED, "second": SERVED},
     "translated": {"translated": REFUSED, "second": SERVED},
     "helpful": {"helpful": ()},
@@ -109,7 +108,7 @@ def test_budgets_count_refusals(proxy: Proxy, stream: bool) -> None:
 
 @surfaces
 @streams
-@pytest.mark.parametrize("model", ["primary", "both", "error"])
+@pytest.mark.parametrize("model", ["both", "error"])
 def test_parallel_requests_are_given_back(proxy: Proxy, sdk: Sdk, stream: bool, model: str) -> None:
     """A key for one request at a time is free again after each, however it ended."""
     for _ in range(2):
