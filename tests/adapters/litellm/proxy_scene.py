@@ -16,6 +16,7 @@ SCRIPT: dict[str, Any] = {
     "m-refusing-slowly": Reply(REFUSAL + " Sorry." * 40, delay=0.05),
     "m-helpful": Reply(ANSWER, chunks=tuple(re.findall(r"\S+ ?", ANSWER))),
     "m-talkative": Reply(" ".join([ANSWER] * 20), delay=0.02),
+    "m-dawdling": Reply(SECOND, first_delay=2.0),
     "m-second": Reply(SECOND, chunk_size=7),
     "m-late": Reply(
         "Lisbon is the capital. "
@@ -38,6 +39,7 @@ GROUPS = {
     "helpful": "m-helpful",
     "talkative": "m-talkative",
     "second": "m-second",
+    "dawdling": "m-dawdling",
     "stubborn": "m-also-refusing",
     "broken": "m-broken",
     "forbidden": "m-forbidding",
@@ -56,6 +58,7 @@ GROUPS = {
             "shadowed",
             "patched",
             "leaving",
+            "hasty",
         ],
         "m-refusing",
     ),
@@ -91,6 +94,7 @@ POLICY = {
         ),
         _rule("both", "stubborn"),
         _rule("leaving", "talkative"),
+        _rule("hasty", "dawdling"),
         _rule("hops", "stubborn", "second"),
         _rule("after-broken", "broken", "second"),
         _rule("only-broken", "broken"),

@@ -135,3 +135,21 @@ def test_a_caller_who_leaves_a_fallback(proxy: Proxy) -> None:
     rows = proxy.records_after(before, 2)
     assert sorted(row["model_group"] for row in rows) == ["leaving", "talkative"]
     assert min(row["response_cost"] for row in rows) > 5e-6
+
+
+@streams
+def test_a_caller_who_leaves_before_there_is_an_answer(proxy: Proxy, stream: bool) -> None:
+    """The refusal is paid for all the same, once, whatever becomes of the fallback."""
+    import openai
+
+    before = proxy.count_records()
+    with (
+        openai.OpenAI(
+            base_url=f"{proxy.url}/v1", api_key=MASTER_KEY, max_retries=0, timeout=1.0
+        ) as client,
+        pytest.raises(openai.APITimeoutError),
+    ):
+        for _ in client.chat.completions.create(model="hasty", messages=ASK, stream=stream):
+            pass
+    rows = proxy.records_after(before, 2)
+    assert [tags(row) for row in rows if row["model_group"] == "hasty"] == [REFUSED]
