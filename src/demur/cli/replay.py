@@ -57,7 +57,8 @@ def replay(
     AUDIT is an audit log (what was rotated away belongs to it), a database URL, or env:NAME. Where
     the log holds full content, the policy's detector judges it again; else its thresholds are
     applied to the scores on record. Calls that nobody made are taken to go as that model's calls
-    went on average; requests with such calls are counted as estimated.
+    went on average; requests with such calls are counted as estimated. A breaker and budgets for
+    all requests see them at their times; conversations and whose a request was are not on record.
     """
     from ..policy import load_policy
     from ..report.experience import Experience
