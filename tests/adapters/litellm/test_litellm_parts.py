@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("litellm")
 
@@ -13,8 +17,9 @@ from demur.adapters.litellm import DemurGuardrail
 from demur.adapters.litellm.chain import KEPT, AttemptRefusedError, entries
 from demur.adapters.litellm.exchange import KEY, Exchange, find
 from demur.adapters.litellm.headers import headers_of
+from demur.adapters.litellm.reasons import unfolded
 from demur.adapters.litellm.stream import StreamPort, relay
-from demur.adapters.litellm.surfaces import surface_for
+from demur.adapters.litellm.surfaces import CHAT, in_own_shape, read_completion, surface_for
 from demur.flow.plan import Plan
 from demur.policy import load_policy
 from demur.testing import PhraseDetector
@@ -173,3 +178,41 @@ async def test_stream_keeps_its_own_error() -> None:
 async def test_stream_whose_fallback_cannot_be_called() -> None:
     """Without a Router to call, a refused stream is served after all."""
     assert await relayed(FirstStream("I'm sorry", ", no.")) == ["I'm sorry", ", no."]
+
+
+def test_a_kept_filter_is_one_on_messages_too() -> None:
+    """A response a filter has emptied, in a message's shape, still says that it is no answer."""
+    surface = surface_for("anthropic_messages")
+    assert surface is not None
+    choice = {"index": 0, "message": {"content": None}, "finish_reason": "content_filter"}
+    kept = read_completion(surface, {"object": "chat.completion", "choices": [choice]})
+    mocked = {"type": "message", "role": "assistant", "content": [], "stop_reason": "end_turn"}
+    shown = in_own_shape(surface, kept, mocked)
+    assert shown["stop_reason"] == "refusal"
+    plain = read_completion(surface, answer("I can't."))
+    assert in_own_shape(surface, plain, mocked)["stop_reason"] == "end_turn"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["candidates", "finishReason", "promptFeedback", "blockReason", "x"]),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(json_values, st.booleans())
+def test_any_original_response(original: Any, as_text: bool) -> None:
+    """Whatever a provider has sent, and LiteLLM has kept of it, the response is read."""
+    body = json.dumps(original) if as_text else original
+    logging_obj = SimpleNamespace(model_call_details={"original_response": body})
+    choice = {"index": 0, "message": {"content": None}, "finish_reason": "content_filter"}
+    payload = {"object": "chat.completion", "choices": [choice]}
+    assert len(unfolded(payload, logging_obj)["choices"]) == 1
+    assert len(read_completion(CHAT, payload, logging_obj).choices) == 1
