@@ -113,6 +113,17 @@ def test_a_breaker_opens_pauses_probes_and_closes(world: World) -> None:
     assert world.ask(plan, ALL).outcome.started == "breaker"
 
 
+def test_a_closed_breaker_has_forgotten_why_it_was_open(world: World) -> None:
+    """A pause shorter than the window: what was refused before does not open it again."""
+    short = BREAKER.model_copy(update={"pause": 5.0, "window": 600.0})
+    plan = breaking(retry={"breaker": short})
+    world.trip(plan)
+    assert world.ask(plan, ALL).outcome.started == "breaker"
+    world.clock.now += short.pause
+    assert world.ask(plan, ALL).outcome.started == "probe"
+    assert world.ask(plan, ALL).outcome.started is None
+
+
 def test_a_breaker_weighs_rate_and_number(world: World) -> None:
     """Half of few, or few of many, opens nothing; what is too long ago does not count."""
     plan = breaking()
