@@ -1,47 +1,37 @@
 """What is trained in torch is what runs in numpy."""
 
-# Chinese has punctuation of its own.
-# ruff: noqa: RUF001
-
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+from training_stage import DEPTH, TEXTS
 
-from demur.detection.encoder import MATRICES, Encoder
+from demur.detection.encoder import Encoder
 from demur.detection.network import Network
 from demur.detection.ngrams import extract
 from demur.detection.pieces import Pieces
 from demur.detection.text import judged
 from demur.errors import InputError
 from demur.training.pretrained import Pretrained
-from demur.training.recipe import FeatureSettings, FitSettings, NetworkSettings, Recipe
+from demur.training.recipe import EmbeddedRecipe, FeatureSettings, FitSettings, NetworkSettings
 from demur.training.rows import Row
 
 torch = pytest.importorskip("torch")
-
-TEXTS = [
-    "I'm sorry, but I can't help with that. Is there anything else?",
-    "Paris.",
-    "抱歉，我无法提供相关信息。当然可以！",
-    "First, preheat the oven.\n\nThen mix flour and water. " * 40,
-]
-WIDTH, INNER, DEPTH = 96, 192, 2
 
 
 def test_network() -> None:
     """One text at a time in numpy gives what a batch in torch gives, up to the rounding."""
     from demur.training.features import choose
     from demur.training.fitting import Fit, answers_of, read
+    from demur.training.fresh import Fresh
     from demur.training.network import collate
 
     items = [(read(text), i % 2, 1.0) for i, text in enumerate(TEXTS)]
     small = FeatureSettings(minimum=1.0, runs=400, frequent=400, pieces=400)
-    recipe = Recipe(network=NetworkSettings(width=8, filters=16, hidden=12), features=small)
-    fit = Fit(recipe, choose(items, small))
+    recipe = EmbeddedRecipe(network=NetworkSettings(width=8, filters=16, hidden=12), features=small)
+    fit = Fit(recipe, choose(items, small), [], Fresh([], [], 0.0, 0))
     arrays = fit.arrays()
     with torch.no_grad():
         exact = arrays["table"].astype(np.float32) * arrays["scale"]
@@ -50,56 +40,6 @@ def test_network() -> None:
         grams = [gram for gram, _, _ in items]
         batch = fit.net(collate(grams, [fit.lookup.rows(g.hashes) for g in grams])).numpy()
     np.testing.assert_allclose(answers_of(Network.build(arrays), TEXTS), batch, atol=1e-4)
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pretrained file of the real format with random small tensors."""
-    random = np.random.default_rng(0)
-    letters = sorted({c for text in TEXTS for c in judged(text) if not c.isspace()})
-    pieces = ["<s>", "<pad>", "</s>", "<unk>", "\u2581", "\u2581i", "\u2581sorry", "can", *letters]
-    encoded = [piece.encode() for piece in pieces]
-    offsets = np.cumsum([0, *map(len, encoded)]).astype(np.uint32)
-    tensors: dict[str, bytes] = {}
-
-    def matrix(name: str, rows: int, columns: int) -> None:
-        count = rows * columns // 32
-        blocks = random.integers(0, 256, (count, 18)).astype(np.uint8)
-        scales = (random.random(count) * 0.03).astype(np.float16)
-        blocks[:, :2] = scales[:, None].view(np.uint8)
-        tensors[name] = blocks.tobytes()
-
-    def vector(name: str, size: int, about: float = 0.0) -> None:
-        tensors[name] = (about + random.normal(0, 0.1, size)).astype(np.float32).tobytes()
-
-    matrix("emb.word", len(pieces), WIDTH)
-    vector("emb.pos", 512 * WIDTH)
-    vector("emb.type", 2 * WIDTH)
-    vector("emb.ln.w", WIDTH, 1.0)
-    vector("emb.ln.b", WIDTH)
-    for layer in range(DEPTH):
-        for name in MATRICES:
-            shape = {"fi": (INNER, WIDTH), "fo": (WIDTH, INNER)}.get(name, (WIDTH, WIDTH))
-            matrix(f"l{layer}.{name}.w", *shape)
-            vector(f"l{layer}.{name}.b", shape[0])
-        for name in ("aln", "oln"):
-            vector(f"l{layer}.{name}.w", WIDTH, 1.0)
-            vector(f"l{layer}.{name}.b", WIDTH)
-    head = b"E5S1" + struct.pack("<i", 1)
-    head += struct.pack("<7ifi", WIDTH, DEPTH, 12, INNER, len(pieces), 512, 2, 1e-12, 32)
-    head += struct.pack("<5iQ", len(pieces), 0, 2, 1, 3, int(offsets[-1]))
-    scores = np.linspace(-1.0, -9.0, len(pieces)).astype(np.float32)
-    head += offsets.tobytes() + scores.tobytes() + b"".join(encoded) + struct.pack("<iI", 0, 0)
-    size = 4 + sum(2 + len(name) + 1 + 4 + 16 for name in tensors)
-    at = len(head) + size
-    directory = struct.pack("<i", len(tensors))
-    for name, content in tensors.items():
-        directory += struct.pack("<H", len(name)) + name.encode() + b"\x00"
-        directory += struct.pack("<IQQ", 0, at, len(content))
-        at += len(content)
-    path = tmp_path_factory.mktemp("start") / "model.bin"
-    path.write_bytes(head + directory + b"".join(tensors.values()))
-    return path
 
 
 def test_encoder(start: Path) -> None:
@@ -122,17 +62,19 @@ def test_encoder(start: Path) -> None:
 
 def test_encoder_is_trained_and_reproducible(start: Path) -> None:
     """A short run is the same for the same seed and leaves the piece embeddings as they were."""
+    from demur.training.fresh import Fresh
     from demur.training.recipe import EncoderSettings
     from demur.training.second import EncoderFit
 
     rows = [Row(text, i % 2, lang="en") for i, text in enumerate(TEXTS)] * 4
     settings = EncoderSettings(depth=1, pieces=100, texts=16, batch=4, composed=0.0)
-    recipe = Recipe(encoder=settings, fit=FitSettings())
+    recipe = EmbeddedRecipe(encoder=settings, fit=FitSettings())
 
     def run() -> dict[str, np.ndarray]:
-        fit = EncoderFit(recipe, Pretrained.read(start), rows)
+        fresh = Fresh(rows, [], 0.0, recipe.seed)
+        fit = EncoderFit(recipe, settings, Pretrained.read(start), rows, fresh)
         before = fit.net.word.weight.clone()
-        fit.run(lambda number: [], lambda done, total, loss: None)
+        fit.run(lambda done, total, loss: None)
         assert torch.equal(before, fit.net.word.weight)
         return fit.net.arrays()
 

@@ -8,7 +8,7 @@ import pytest
 
 from demur.errors import InputError
 from demur.training import recipe as module
-from demur.training.recipe import load_recipe
+from demur.training.recipe import TransformerRecipe, load_recipe, recipe_of
 
 RECIPES = sorted((Path(module.__file__).parent / "recipes").glob("*.yaml"))
 
@@ -16,7 +16,8 @@ RECIPES = sorted((Path(module.__file__).parent / "recipes").glob("*.yaml"))
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_the_recipes_here_load(path: Path) -> None:
     """Every recipe in the package is one."""
-    assert load_recipe(path).folder.endswith("_v1")
+    recipe = load_recipe(path)
+    assert recipe.folder == f"{path.stem}_v{recipe.version}"
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,11 @@ def test_the_recipes_here_load(path: Path) -> None:
         ("name: Not A Name", "name"),
         ("- a list", "recipe"),
         ("a: [", "not YAML"),
+        ("kind: forest", "'forest' is no kind of model; it may be embedded or transformer"),
+        ("base: distilroberta-base", "base: a key of kind: transformer, not of kind: embedded"),
+        ("{kind: transformer, encoder: {}}", "encoder: a key of kind: embedded"),
+        ("{kind: transformer, fit: {forget: 0.1}}", "fit.forget"),
+        ("{kind: transformer, fit: {tokens: 1024}}", "fit.tokens"),
     ],
 )
 def test_errors_name_file_and_key(tmp_path: Path, text: str, says: str) -> None:
@@ -36,6 +42,15 @@ def test_errors_name_file_and_key(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(InputError, match=r"recipe\.yaml") as raised:
         load_recipe(path)
     assert says in str(raised.value)
+
+
+def test_the_defaults_are_the_reference_cards() -> None:
+    """A recipe that names its kind alone fine-tunes as the reference model's card says."""
+    recipe = recipe_of({"kind": "transformer"})
+    assert isinstance(recipe, TransformerRecipe)
+    fit = recipe.fit
+    assert recipe.base == "distilroberta-base"
+    assert (fit.rate, fit.batch, fit.epochs, fit.warmup, fit.tokens) == (2e-5, 16, 3, 500, 512)
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demur.detection.text import judged
-from demur.training.recipe import AugmentSettings, FitSettings
+from demur.training.recipe import AugmentSettings
 from demur.training.rows import Row
 from demur.training.sampling import balance, disguise, prefix, present
 
@@ -43,8 +43,7 @@ def test_a_disguise_keeps_the_words(seed: int) -> None:
 def test_present_marks_what_is_cut() -> None:
     """Cut texts are marked as beginnings, whole ones are not; labels stay."""
     rows = [Row("a long enough answer " * 10, 1)] * 200
-    fit = FitSettings(prefixes=0.5)
-    shown = present(rows, np.random.default_rng(0), AugmentSettings(disguise=0.0), fit)
+    shown = present(rows, np.random.default_rng(0), AugmentSettings(disguise=0.0), 0.5)
     assert all(row.final == (row.response == rows[0].response) for row in shown)
     assert 60 < sum(not row.final for row in shown) < 140
     assert all(row.label == 1 for row in shown)

@@ -19,7 +19,7 @@ _COMMANDS = {
     "replay": ("demur.cli.replay:replay", "Try a policy on an audit log."),
     "report": ("demur.cli.report:report", "Draw an audit log as one page."),
     "serve": ("demur.cli.serve:serve", "Serve a detector with Ray: replicas, scaling, health."),
-    "train": ("demur.cli.train:train", "Train an embedded detector."),
+    "train": ("demur.cli.train:train", "Train a detector from a recipe."),
     "tune": ("demur.cli.tune:tune", "Find a threshold for a wanted precision."),
 }
 

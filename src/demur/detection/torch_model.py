@@ -41,7 +41,7 @@ class TorchModel:
         self.windows, self.size = windows, size
         import torch
 
-        self.device = _device(torch, device)
+        self.device = device_of(torch, device)
         if _in_bfloat16(torch, self.device, precision):
             self.network = self.network.to(torch.bfloat16)
         self.network = self.network.to(self.device).eval()
@@ -140,13 +140,13 @@ def load(model: str, revision: str | None) -> tuple[Any, Tokens]:
             pad=tokenizer.pad_token_id or 0,
         )
     except (OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError) as error:
-        raise _not_loaded(model, error) from error
+        raise not_loaded(model, error) from error
     except (AttributeError, StopIteration) as error:
         raise ModelError(
             f"{model}: its tokenizer has no fast version; save one as tokenizer.json beside it"
         ) from error
     except SafetensorError as error:
-        raise _not_loaded(model, error) from error
+        raise not_loaded(model, error) from error
     if info["missing_keys"]:
         raise ModelError(
             f"{model}: holds no weights for {', '.join(sorted(info['missing_keys'])[:4])}; "
@@ -165,7 +165,7 @@ def source_of(model: str) -> str:
     return model
 
 
-def _device(torch: Any, device: str) -> str:
+def device_of(torch: Any, device: str) -> str:
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -185,7 +185,7 @@ def _in_bfloat16(torch: Any, device: str, precision: Precision) -> bool:
     return precision == "bfloat16"
 
 
-def _not_loaded(model: str, error: Exception) -> ModelError:
+def not_loaded(model: str, error: Exception) -> ModelError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return ModelError(
         f"{model}: cannot be loaded: {reason} (a folder needs config.json, model.safetensors and "

@@ -2,88 +2,78 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..detection.encoder import Encoder
-from ..detection.network import Network
-from ..detection.text import HEAD_CHARS, TAIL_CHARS
 from ..errors import InputError
-from .calibration import calibrate
-from .card import write_card
-from .composing import Composer
-from .features import choose
-from .fitting import KINDS, Fit, Progress, read
+from .card import card
+from .checkpoints import SECONDS, SUFFIX, Checkpoints
+from .embedding import build_embedded
+from .material import Material
 from .pretrained import Pretrained
-from .recipe import Recipe
-from .rows import Row, clean, lean, read_rows
-from .second import Compose, EncoderFit
-from .written import Draws, written_rows
+from .recipe import EmbeddedRecipe, Recipe
+from .running import Progress
+from .tuned import build_tuned
 
 Stage = Callable[[str], Progress]
 """Starts the progress bar of a stage and gives what moves it on."""
+Tell = Callable[[str], None]
+"""Called with a line worth reading."""
+
+_CARD = "README.md"
 
 
-def build(recipe: Recipe, data: Path, into: Path, stage: Stage, start: Path | None = None) -> Path:
+def build(
+    recipe: Recipe,
+    data: Path,
+    into: Path,
+    stage: Stage,
+    *,
+    start: Path | None = None,
+    device: str = "cpu",
+    resume: bool = True,
+    seconds: float = SECONDS,
+    tell: Tell = lambda line: None,
+) -> Path:
     """Train the recipe's model on the rows under ``data``; returns the new folder in ``into``.
 
-    ``start`` is the pretrained file that a recipe with an encoder begins from.
+    ``start`` is the pretrained file that a recipe with an encoder begins from. The run is kept
+    beside the folder every ``seconds``, with the suffix ``.unfinished``, until it is done; one that
+    is there already is gone on with, unless ``resume`` is false.
     """
     pretrained = _pretrained(recipe, start)
-    train = clean(_rows(data, recipe.data.train))
-    unclear = lean(_rows(data, recipe.data.partial), recipe.data.leaning)
-    develop = clean(_rows(data, recipe.data.develop))
-    rows = [*train, *unclear]
-    own, own_develop = written_rows()
-    fresh = _fresh(recipe, rows, own)
-    arrays = _network(recipe, rows, fresh, stage)
-    network = Network.build(arrays)
+    material = Material.read(recipe, data)
     folder = into / recipe.folder
+    unfinished = into / f"{recipe.folder}{SUFFIX}"
+    checkpoints = Checkpoints.open(
+        unfinished, _made_of(recipe, material, start), resume=resume, seconds=seconds
+    )
+    if checkpoints.begun:
+        tell(f"goes on with the unfinished run in {unfinished}")
+    measured = ""
+    if isinstance(recipe, EmbeddedRecipe):
+        build_embedded(recipe, pretrained, material, checkpoints, stage)
+    else:
+        measured = build_tuned(recipe, material, checkpoints, stage, tell, device)
+    draft = checkpoints.draft()
     folder.mkdir(parents=True, exist_ok=True)
-    save(folder / "weights.npz", arrays)
-    encoder = None
-    if pretrained is not None:
-        fit = EncoderFit(recipe, pretrained, rows)
-        fit.run(fresh, stage("encoder"))
-        second = fit.net.arrays()
-        save(folder / "encoder.npz", second)
-        encoder = Encoder.build(second)
-    found = calibrate(
-        network, encoder, [*develop, *clean(own_develop)], recipe.thresholds, recipe.encoder
-    )
-    (folder / "config.json").write_text(
-        json.dumps(configuration(recipe, found), indent=2) + "\n", encoding="utf-8"
-    )
-    write_card(folder, recipe, [*rows, *own])
+    earlier = folder / _CARD
+    before = earlier.read_text(encoding="utf-8") if earlier.is_file() else ""
+    rows = [*material.rows, *material.own]
+    (draft / _CARD).write_text(card(recipe, rows, measured, before), encoding="utf-8")
+    for path in sorted(draft.iterdir()):
+        path.replace(folder / path.name)
+    checkpoints.remove()
     return folder
 
 
-def save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Arrays as an uncompressed archive, without pickles."""
-    np.savez(path, allow_pickle=False, **arrays)
-
-
-def configuration(recipe: Recipe, found: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``config.json`` holds."""
-    return {
-        "format": 1,
-        "name": recipe.name,
-        "version": recipe.folder,
-        "labels": ["normal", "refusal"],
-        "kinds": list(KINDS),
-        "window": {"head_chars": HEAD_CHARS, "tail_chars": TAIL_CHARS},
-        **found,
-        "recipe": recipe.model_dump(mode="json"),
-    }
-
-
 def _pretrained(recipe: Recipe, start: Path | None) -> Pretrained | None:
+    if not isinstance(recipe, EmbeddedRecipe):
+        if start is not None:
+            raise InputError("--start: a recipe of kind: transformer names what it starts as base")
+        return None
     if recipe.encoder is None:
         return None
     if start is None:
@@ -94,33 +84,11 @@ def _pretrained(recipe: Recipe, start: Path | None) -> Pretrained | None:
     return Pretrained.read(start)
 
 
-def _fresh(recipe: Recipe, rows: Sequence[Row], own: Sequence[Row]) -> Compose:
-    """Gives texts beside the data's: some drawn from those written by hand, the others composed."""
-    composer = Composer(rows, np.random.default_rng(recipe.seed + 1))
-    draws = Draws(own, np.random.default_rng(recipe.seed + 2))
-
-    def fresh(number: int) -> list[Row]:
-        drawn = round(number * recipe.augment.written) if own else 0
-        return [*draws.draw(drawn), *composer.compose(number - drawn)]
-
-    return fresh
-
-
-def _network(
-    recipe: Recipe, rows: Sequence[Row], compose: Compose, stage: Stage
-) -> dict[str, NDArray[Any]]:
-    fresh = partial(compose, recipe.augment.templates)
-    reading = stage("reading")
-    items = []
-    shown = [*clean(rows), *fresh(), *fresh()]
-    for number, row in enumerate(shown, start=1):
-        items.append((read(row.response), row.label, 1.0))
-        reading(number, len(shown), 0.0)
-    fit = Fit(recipe, choose(items, recipe.features))
-    del items
-    fit.run(rows, fresh, stage("training"))
-    return fit.arrays()
-
-
-def _rows(data: Path, names: Sequence[str]) -> list[Row]:
-    return [row for name in names for row in read_rows(data / name)]
+def _made_of(recipe: Recipe, material: Material, start: Path | None) -> dict[str, str]:
+    """Digests of what a run depends on: with another of them it would give another model."""
+    settings = json.dumps(recipe.model_dump(mode="json"), sort_keys=True)
+    return {
+        "recipe": hashlib.sha256(settings.encode()).hexdigest(),
+        "data": material.digest(),
+        "start": hashlib.sha256(start.read_bytes()).hexdigest() if start else "",
+    }

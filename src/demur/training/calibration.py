@@ -11,18 +11,16 @@ from numpy.typing import NDArray
 from ..detection.encoder import Encoder
 from ..detection.network import Network
 from .beginnings import Beginnings, choose
-from .cases import hard_cases
 from .fitting import answers_of
+from .material import HARD
 from .metrics import sigmoid
 from .recipe import EncoderSettings, ThresholdSettings
+from .regression import regress
 from .rows import Row
 from .second import opinions_of, settings_of, weigh
-from .written import SOURCE
 
 ENCODER_CHARS = (64, 96, 128, 160)
 """Those of them at which the encoder may be asked."""
-_HARD = ("hard", SOURCE)
-"""Sources whose normal answers are chosen for being hard, so no measure of how many are."""
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
@@ -30,16 +28,15 @@ Labels = NDArray[np.int64]
 def calibrate(
     network: Network,
     encoder: Encoder | None,
-    develop: Sequence[Row],
+    rows: Sequence[Row],
     thresholds: ThresholdSettings,
     second: EncoderSettings | None,
 ) -> dict[str, Any]:
     """The parts ``calibration``, ``thresholds`` and ``second`` of ``config.json``."""
-    rows = [*develop, *hard_cases()]
     labels = np.array([row.label for row in rows])
     texts = [row.response for row in rows]
     logits = answers_of(network, texts)
-    scale, shift = _platt(logits[:, 0], labels)
+    scale, shift = platt(logits[:, 0], labels)
     scores = sigmoid(scale * logits[:, 0] + shift)
     settings = None
     if encoder is not None and second is not None:
@@ -47,11 +44,8 @@ def calibrate(
         asked = np.flatnonzero((scores >= settings["low"]) & (scores <= settings["high"]))
         opinions = opinions_of(encoder, [texts[i] for i in asked])[:, 0]
         scores[asked] = _weighed(settings["whole"], logits[asked, 0], opinions)
-    easy = np.array([row.source not in _HARD for row in rows])
-    normal_scores = scores[easy & (labels == 0)]
-    # Refusals without refusal wording are rare among the development rows, so not their F1 decides
-    # but the lowest threshold that spares the normal answers.
-    refusal = float(np.quantile(normal_scores, 1.0 - thresholds.false_positives)) + 1e-6
+    easy = easy_of(rows)
+    refusal = threshold_of(scores[easy & (labels == 0)], thresholds.false_positives)
     # All scores are moved so that the threshold is 0.5: a policy's 0.5 then means the model's own.
     move = float(np.log((1 - refusal) / refusal))
     if settings is not None:
@@ -91,7 +85,7 @@ def _second(
 ) -> dict[str, Any]:
     """When the encoder is asked, and the weights of both opinions."""
     labels = np.array([row.label for row in rows])
-    easy = np.array([row.source not in _HARD for row in rows])
+    easy = easy_of(rows)
     low = float(np.quantile(scores[(labels == 0) & easy], 1.0 - settings.unsure))
     asked = np.flatnonzero((scores >= low) & (scores <= settings.high))
     opinions = opinions_of(encoder, [rows[int(i)].response for i in asked])[:, 0]
@@ -107,19 +101,26 @@ def _second(
     return settings_of(settings, low, whole, prefix)
 
 
-def _platt(logits: Floats, labels: Labels) -> tuple[float, float]:
-    """Logistic regression of the labels on the logits, by Newton's method."""
-    weights = np.array([1.0, 0.0])
+def easy_of(rows: Sequence[Row]) -> NDArray[np.bool_]:
+    """Which rows say how many normal answers are taken for refusals."""
+    return np.array([row.source not in HARD for row in rows])
+
+
+def threshold_of(normal: Floats, false_positives: float) -> float:
+    """The lowest threshold that spares the normal answers' scores, but for ``false_positives``.
+
+    Refusals without refusal wording are rare among development rows, so their F1 does not decide.
+    """
+    return min(float(np.quantile(normal, 1.0 - false_positives)) + 1e-6, 1.0 - 1e-6)
+
+
+def platt(logits: Floats, labels: Labels) -> tuple[float, float]:
+    """The scale and the shift that make scores of logits."""
     features = np.stack([logits, np.ones_like(logits)], axis=1)
-    for _ in range(50):
-        scores = sigmoid(features @ weights)
-        slope = features.T @ (scores - labels) + 1e-3 * weights
-        curve = (features * (scores * (1 - scores))[:, None]).T @ features + 1e-3 * np.eye(2)
-        step = np.linalg.solve(curve, slope)
-        weights = weights - step
-        if np.abs(step).max() < 1e-6:
-            break
-    return float(max(weights[0], 1e-2)), float(weights[1])
+    scale, shift = regress(
+        features, labels.astype(float), start=(1.0, 0.0), prior=(0.0, 0.0), pull=(1e-3, 1e-3)
+    )
+    return float(max(scale, 1e-2)), float(shift)
 
 
 def _weighed(weights: dict[str, float], network: Floats, encoder: Floats) -> Floats:

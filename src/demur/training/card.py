@@ -4,27 +4,68 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
-from .recipe import Recipe
-from .rows import Row
+import yaml
+
+from .recipe import EmbeddedRecipe, Recipe, TransformerRecipe
+from .rows import Row, clean
 
 NUMBERS = "<!-- numbers -->"
 """Whoever measures the model writes below this line; training keeps what stands there."""
 
 
-def write_card(folder: Path, recipe: Recipe, rows: Sequence[Row]) -> None:
-    """Write ``README.md``; what stands below ``NUMBERS`` in an earlier one is kept."""
-    path = folder / "README.md"
-    earlier = path.read_text(encoding="utf-8") if path.is_file() else ""
+def card(recipe: Recipe, rows: Sequence[Row], measured: str = "", earlier: str = "") -> str:
+    """The card's text; what stands below ``NUMBERS`` in an ``earlier`` one is kept."""
     numbers = earlier.partition(NUMBERS)[2].strip()
-    path.write_text(
-        f"{_head(recipe)}\n{_sources(rows)}\n{NUMBERS}\n\n{numbers}\n".rstrip() + "\n",
-        encoding="utf-8",
+    if isinstance(recipe, EmbeddedRecipe):
+        head = _embedded(recipe)
+    else:
+        head, rows = _transformer(recipe, measured), clean(rows)
+    return f"{head}\n{_sources(rows)}\n{NUMBERS}\n\n{numbers}\n".rstrip() + "\n"
+
+
+def _transformer(recipe: TransformerRecipe, measured: str) -> str:
+    fit, about = (
+        recipe.fit,
+        {
+            "base_model": recipe.base,
+            "library_name": "transformers",
+            "pipeline_tag": "text-classification",
+            "tags": ["refusal", "demur"],
+        },
     )
+    return f"""---
+{yaml.safe_dump(about, sort_keys=False).strip()}
+---
+# {recipe.folder}
+
+Detects refusals in responses of language models: `NORMAL` or `REJECTION`.
+
+**What it is.** `{recipe.base}` ({recipe.base_licence}), a sequence classifier fine-tuned for
+{fit.epochs} epochs: batches of {fit.batch}, learning rate {fit.rate:g} after {fit.warmup} steps of
+warm-up, then down in a line, texts cut at {fit.tokens} tokens. The epoch with the best F1 on
+development rows was kept. A logistic calibration is part of the last layer, and so is the
+threshold: at most {recipe.thresholds.false_positives:.1%} of normal development rows score 0.5 or
+more.
+
+**Use.** As a stage of a demur policy, with `detector: {{transformer: {{model: FOLDER}}}}`, or with
+`transformers.pipeline("text-classification", FOLDER, truncation=True, max_length={fit.tokens})`.
+
+**Made by** `demur train RECIPE --data FOLDER`, seed {recipe.seed}. The recipe stands in
+`training.json`.
+
+**Not for.** It never sees the prompt: an answer that silently does something else than was asked
+is not seen. It reads text only, and judges no harm.
+
+## Development rows
+
+From the same sources as the training data, so easier than reality; thresholds were chosen on them.
+
+{measured}
+"""
 
 
-def _head(recipe: Recipe) -> str:
+def _embedded(recipe: EmbeddedRecipe) -> str:
     shape = recipe.network
     return f"""# {recipe.folder}
 
@@ -46,7 +87,7 @@ is not seen. It reads text only, and judges no harm.
 """
 
 
-def _encoder(recipe: Recipe) -> str:
+def _encoder(recipe: EmbeddedRecipe) -> str:
     settings = recipe.encoder
     if settings is None:
         return ""

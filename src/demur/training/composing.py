@@ -8,6 +8,7 @@ when a robot in a story says it, in a letter somebody asked for, or as the objec
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,7 @@ class Composer:
         return bool(self._random.random() < share)
 
 
+@cache
 def _read(path: Path) -> dict[str, Any]:
     lists: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return lists

@@ -13,14 +13,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from ..detection.network import DENSE, Network, slots_of
 from ..detection.ngrams import NGrams, extract
 from ..detection.text import judged
+from .fresh import Fresh
 from .network import OUTPUTS, Net, collate
-from .recipe import Recipe
+from .recipe import EmbeddedRecipe
 from .rows import Row
+from .running import Run
 from .sampling import balance, present
 
 KINDS = ("policy", "capability", "scope")
-Progress = Callable[[int, int, float], None]
-"""Called with steps done, steps in all, and the running loss."""
 
 
 def read(text: str) -> NGrams:
@@ -28,53 +28,51 @@ def read(text: str) -> NGrams:
     return extract(judged(text) or "\n")
 
 
-class Fit:
-    """One training run."""
+class Fit(Run[Sequence[Row]]):
+    """One training run of the network; a round is an epoch."""
 
-    def __init__(self, recipe: Recipe, keys: NDArray[np.uint32]) -> None:
-        torch.manual_seed(recipe.seed)
-        self.recipe = recipe
-        self.random = np.random.default_rng(recipe.seed)
-        shape = recipe.network
-        self.net = Net(keys.size, shape.width, shape.filters, shape.hidden, shape.dropout)
+    def __init__(
+        self,
+        recipe: EmbeddedRecipe,
+        keys: NDArray[np.uint32],
+        rows: Sequence[Row],
+        fresh: Fresh,
+    ) -> None:
+        super().__init__(recipe.seed, fresh)
+        self.recipe, self.rows = recipe, rows
+        shape, fit = recipe.network, recipe.fit
+        self.net: Net = Net(keys.size, shape.width, shape.filters, shape.hidden, shape.dropout)
         self.lookup = Network(
             keys, np.zeros((keys.size, 1), np.int8), np.ones(1, np.float32), slots_of(keys), {}
         )
-        self.loss = 0.7
-
-    def run(self, rows: Sequence[Row], fresh: Callable[[], list[Row]], progress: Progress) -> None:
-        """Train on ``rows`` and, each epoch, on the texts ``fresh`` composes anew."""
-        fit = self.recipe.fit
-        number = fit.texts or len(rows)
-        per_epoch = -(-(number + self.recipe.augment.templates) // fit.batch)
-        total = per_epoch * fit.epochs
+        self.number = fit.texts or len(rows)
+        self.total = -(-(self.number + recipe.augment.templates) // fit.batch) * fit.epochs
+        self.pace = schedule(self.total)
         dense = torch.optim.AdamW(self.net.dense_parameters(), lr=fit.rate, weight_decay=0.01)
         sparse = torch.optim.SparseAdam(
             list(self.net.embed.parameters()), lr=fit.embedding_rate, betas=(0.9, 0.99)
         )
-        rates = [torch.optim.lr_scheduler.LambdaLR(o, schedule(total)) for o in (dense, sparse)]
-        done = 0
-        for _ in range(fit.epochs):
-            epoch = [*balance(rows, self.random, number), *fresh()]
-            self.random.shuffle(epoch)
-            for start in range(0, len(epoch), fit.batch):
-                batch = present(
-                    epoch[start : start + fit.batch], self.random, self.recipe.augment, fit
-                )
-                self._step(batch, (dense, sparse))
-                for rate in rates:
-                    rate.step()
-                done += 1
-                progress(min(done, total), total, self.loss)
+        self.optimisers = (dense, sparse)
 
-    def _step(self, batch: Sequence[Row], optimisers: Sequence[Any]) -> None:
+    def draw(self) -> list[list[Row]]:
+        epoch = [
+            *balance(self.rows, self.random, self.number),
+            *self.fresh(self.recipe.augment.templates),
+        ]
+        self.random.shuffle(epoch)
+        size = self.recipe.fit.batch
+        return [epoch[start : start + size] for start in range(0, len(epoch), size)]
+
+    def step(self, batch: Sequence[Row]) -> None:
+        recipe = self.recipe
+        shown = present(batch, self.random, recipe.augment, recipe.fit.prefixes)
         self.net.train()
-        loss = self._loss(batch)
-        for optimiser in optimisers:
+        loss = self._loss(shown)
+        for optimiser in self.optimisers:
             optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.net.dense_parameters(), 1.0)
-        for optimiser in optimisers:
+        for optimiser in self.optimisers:
             optimiser.step()
         self.loss += 0.01 * (loss.item() - self.loss)
 

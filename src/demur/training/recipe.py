@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -90,10 +90,15 @@ class AugmentSettings(Settings):
     disguise: Annotated[Share, Field(description="Share of texts whose form is changed.")] = 0.25
 
 
-class ThresholdSettings(Settings):
-    """What the thresholds must hold on the development rows."""
+class RefusalSettings(Settings):
+    """What the threshold of whole texts must hold on the development rows."""
 
     false_positives: Annotated[Share, Field(description="Most normal ones refused.")] = 0.004
+
+
+class ThresholdSettings(RefusalSettings):
+    """And what those of streams must."""
+
     false_stops: Annotated[
         float, Field(gt=0, le=1, description="Most normal ones stopped early.")
     ] = 0.002
@@ -103,24 +108,85 @@ class ThresholdSettings(Settings):
     kind: Annotated[Share, Field(description="Least probability of a kind that is named.")] = 0.6
 
 
-class Recipe(Settings):
-    """How to build a model named ``<name>_v<version>``."""
+class TuneSettings(Settings):
+    """How a classifier is fine-tuned; the defaults are those of the reference model's card."""
 
-    kind: Literal["embedded"] = "embedded"
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "embedded"
+    epochs: Annotated[int, Field(ge=1)] = 3
+    batch: Annotated[int, Field(ge=1)] = 16
+    rate: Annotated[float, Field(gt=0.0)] = 2e-5
+    warmup: Annotated[int, Field(ge=0, description="Steps to the full rate; then a line to 0.")] = (
+        500
+    )
+    tokens: Annotated[int, Field(ge=16, le=512, description="Tokens read at once.")] = 512
+    texts: Annotated[int | None, Field(ge=1, description="Rows drawn an epoch; default: all.")] = (
+        None
+    )
+    prefixes: Annotated[Share, Field(description="Share of texts cut to a prefix.")] = 0.0
+
+
+class _Common(Settings):
+    """What every recipe has: a model's name, ``<name>_v<version>``, and what it learns from."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     version: Annotated[int, Field(ge=1)] = 1
-    seed: int = 20
     data: DataSettings = DataSettings()
-    features: FeatureSettings = FeatureSettings()
-    network: NetworkSettings = NetworkSettings()
-    fit: FitSettings = FitSettings()
     augment: AugmentSettings = AugmentSettings()
-    encoder: EncoderSettings | None = None
-    thresholds: ThresholdSettings = ThresholdSettings()
 
     @property
     def folder(self) -> str:
         return f"{self.name}_v{self.version}"
+
+
+class EmbeddedRecipe(_Common):
+    """How to build an embedded model."""
+
+    kind: Literal["embedded"] = "embedded"
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "embedded"
+    seed: int = 20
+    features: FeatureSettings = FeatureSettings()
+    network: NetworkSettings = NetworkSettings()
+    fit: FitSettings = FitSettings()
+    encoder: EncoderSettings | None = None
+    thresholds: ThresholdSettings = ThresholdSettings()
+
+
+class TransformerRecipe(_Common):
+    """How to fine-tune a Hugging Face sequence classifier."""
+
+    kind: Literal["transformer"] = "transformer"
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "transformer"
+    seed: int = 42
+    base: Annotated[str, Field(min_length=1, description="Hub id or folder.")] = (
+        "distilroberta-base"
+    )
+    revision: Annotated[str | None, Field(description="Of the hub's repository.")] = None
+    base_licence: Annotated[str, Field(description="For the model card.")] = "see the base's card"
+    fit: TuneSettings = TuneSettings()
+    thresholds: RefusalSettings = RefusalSettings()
+
+
+Recipe: TypeAlias = EmbeddedRecipe | TransformerRecipe
+KINDS: dict[str, type[EmbeddedRecipe] | type[TransformerRecipe]] = {
+    "embedded": EmbeddedRecipe,
+    "transformer": TransformerRecipe,
+}
+
+
+def recipe_of(settings: object) -> Recipe:
+    """A recipe of the kind that the settings name; ``embedded`` where they name none.
+
+    Raises ``ValueError`` that names every key at fault.
+    """
+    if not isinstance(settings, dict):
+        raise TypeError("a recipe must be a mapping of keys to values")
+    kind = settings.get("kind", "embedded")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"kind: {kind!r} is no kind of model; it may be {' or '.join(KINDS)}")
+    try:
+        return KINDS[kind].model_validate(settings)
+    except ValidationError as error:
+        told = "; ".join(_told(kind, fault["loc"], fault["msg"]) for fault in error.errors())
+        raise ValueError(told) from error
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -132,10 +198,15 @@ def load_recipe(path: Path) -> Recipe:
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {error}") from error
     try:
-        return Recipe.model_validate({} if settings is None else settings)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}"
-            for fault in error.errors()
-        )
-        raise InputError(f"{path}: {problems}") from error
+        return recipe_of({} if settings is None else settings)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _told(kind: str, place: tuple[Any, ...], problem: str) -> str:
+    """One fault: its key, and what is wrong with it."""
+    key = ".".join(map(str, place))
+    owners = [name for name, model in KINDS.items() if place[:1] and place[0] in model.model_fields]
+    if owners and kind not in owners:
+        return f"{key}: a key of kind: {owners[0]}, not of kind: {kind}"
+    return f"{key}: {problem}"

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .recipe import AugmentSettings, FitSettings
+from .recipe import AugmentSettings
 from .rows import Row
 
 _LENGTHS = (40, 120, 300, 700)
@@ -42,15 +42,15 @@ def present(
     rows: Sequence[Row],
     random: np.random.Generator,
     augment: AugmentSettings,
-    fit: FitSettings,
+    prefixes: float,
 ) -> list[Row]:
-    """The rows as the network reads them: some in another form, some cut short."""
+    """The rows as the network reads them: some in another form, ``prefixes`` of them cut short."""
     shown = []
     for row in rows:
         changed = row
         if random.random() < augment.disguise:
             changed = replace(row, response=disguise(row.response, random))
-        if random.random() < fit.prefixes:
+        if random.random() < prefixes:
             changed = replace(changed, response=prefix(changed.response, random), final=False)
         shown.append(changed)
     return shown
