@@ -68,6 +68,16 @@ async def test_acompletion_falls_back(
     ]
 
 
+async def test_acompletion_that_is_cancelled(
+    upstream: Upstream, callbacks: list[Any], records: Records
+) -> None:
+    """The refusal is paid for, and logged, though nobody waits for the fallback."""
+    callbacks.append(DemurGuardrail(policy("openai/m-refusing", "openai/m-dawdling")))
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(ask(upstream, "openai/m-refusing"), 1.0)
+    assert [row[:2] for row in await records.wait_for(1)] == [("success", "m-refusing")]
+
+
 async def test_arguments_by_position(upstream: Upstream, callbacks: list[Any]) -> None:
     """Model and messages may be given by position, where no hook is told of them."""
     callbacks.append(DemurGuardrail(policy("openai/m-refusing", "openai/m-second")))

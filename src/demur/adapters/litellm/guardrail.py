@@ -9,6 +9,7 @@ LiteLLM only calls hooks that are defined on the registered class itself, so thi
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from typing import Any, final
@@ -251,6 +252,9 @@ class DemurGuardrail(CustomGuardrail):
             keep_failure_out_of_the_log(logging_obj)
             self._log_first(row, found)
             raise chain.AttemptRefusedError(found.plan.requested.model, str(error)) from error
+        except asyncio.CancelledError:
+            self._log_first(row, found)
+            raise
         finally:
             mark(self, found, data)
         native = served.completion.native
@@ -262,8 +266,9 @@ class DemurGuardrail(CustomGuardrail):
         return native
 
     def _log_first(self, row: Row | None, found: Exchange) -> None:
-        if row is not None and found.outcome is not None:
-            row.mark(marks_of(self, found.plan, found.outcome.attempts[0].verdict))
+        if row is not None:
+            attempts = found.outcome.attempts if found.outcome is not None else ()
+            row.mark(marks_of(self, found.plan, attempts[0].verdict if attempts else None))
             self._background.run(row.write())
 
     def _is_ours(self, data: Data, surface: Surface | None) -> bool:
