@@ -7,6 +7,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -49,6 +50,7 @@ POLICY = {
             "patching", {"model": "second", "temperature": 0.25}, "stubborn",
             breaker={**BREAKER, "least": 1},
         ),
+        rule("probing", "second", breaker={**BREAKER, "least": 1, "pause": 3.0}),
         rule("surfaces", "second", breaker={**BREAKER, "least": 1}),
         rule("sticking", "stubborn", "second", sticky={}),
         rule("shadowed", "second", breaker={**BREAKER, "least": 1}) | {"mode": "shadow"},
@@ -73,7 +75,8 @@ GROUPS = {
     **dict.fromkeys(
         [
             "breaking", "breaking-stream", "primary", "to-broken", "to-broken-then", "to-forbidden",
-            "to-stubborn", "patching", "sticking", "surfaces", "shadowed", "spending", "costing",
+            "to-stubborn", "patching", "sticking", "surfaces", "probing", "shadowed", "spending",
+            "costing",
         ],
         "m-refusing",
     ),
@@ -226,6 +229,22 @@ def test_replicas_probe_once(upstream: Upstream, pair: tuple[Proxy, Proxy]) -> N
     for proxy in pair:
         answer = Answer(upstream, proxy, "quick")
         assert (answer.called, answer.started) == (["m-quick"], None)
+
+
+def test_of_many_at_once_one_probes(upstream: Upstream, pair: tuple[Proxy, Proxy]) -> None:
+    """When the pause is over and requests come to both proxies together, one tries the model."""
+    pause = 3.0
+    while Answer(upstream, pair[0], "probing").started is None:
+        pass
+    time.sleep(pause)
+    start = time.monotonic()
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda n: Answer(upstream, pair[n % 2], "probing"), range(12)))
+    started = [answer.started for answer in answers]
+    assert set(started) == {"breaker", "probe"}
+    assert {answer.text for answer in answers} == {SECOND}
+    # Refused, the breaker pauses again; another probe is due only after that.
+    assert started.count("probe") <= 1 + (time.monotonic() - start) // pause
 
 
 def _until(happens: Any) -> None:
