@@ -64,8 +64,31 @@ async def test_acompletion_falls_back(
     assert "demur" not in response.model_dump_json()
     assert sorted(await records.wait_for(2)) == [
         ("success", "m-refusing", ["demur:refusal"]),
-        ("success", "m-second", []),
+        ("success", "m-second", ["demur:refusal", "demur:served:openai/m-second"]),
     ]
+
+
+async def test_acompletion_logs_every_attempt(
+    upstream: Upstream, callbacks: list[Any], records: Records
+) -> None:
+    """A row an attempt: refused ones are tagged, errors are LiteLLM's, and so is what is kept."""
+    fallbacks = ("openai/m-also-refusing", "openai/m-broken", "openai/m-second")
+    callbacks.append(DemurGuardrail(policy("openai/m-refusing", *fallbacks)))
+    await ask(upstream, "openai/m-refusing")
+    served = ["demur:refusal", "demur:served:openai/m-second"]
+    assert sorted(await records.wait_for(4)) == [
+        ("failure", "m-broken", []),
+        ("success", "m-also-refusing", ["demur:refusal"]),
+        ("success", "m-refusing", ["demur:refusal"]),
+        ("success", "m-second", served),
+    ]
+    callbacks[-1] = DemurGuardrail(policy("openai/m-refusing", *fallbacks[:1]))
+    await ask(upstream, "openai/m-refusing")
+    assert sorted((await records.wait_for(6))[4:]) == [
+        ("success", "m-also-refusing", ["demur:refusal"]),
+        ("success", "m-refusing", ["demur:refusal"]),
+    ]
+    assert min(records.tokens[4:]) > 5
 
 
 async def test_acompletion_that_is_cancelled(

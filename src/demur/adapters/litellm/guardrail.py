@@ -9,7 +9,6 @@ LiteLLM only calls hooks that are defined on the registered class itself, so thi
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from typing import Any, final
@@ -29,7 +28,7 @@ from .background import Background
 from .edge import fail_open
 from .exchange import Exchange
 from .headers import headers_of
-from .marks import mark, marks_of, show_outcome
+from .marks import mark, marks_of, marks_of_served, show_outcome
 from .once import check_loaded_once, stands_aside
 from .parking import parking_of
 from .requests import choices_of, matchable, opted_out, through_proxy
@@ -38,7 +37,7 @@ from .rows import Row, keep_failure_out_of_the_log, keep_out_of_the_log, let_fai
 from .settings import Source, check_mode, policy_of
 from .settlement import Settlement
 from .setup import setups_of
-from .spend import bucket, metadata_of
+from .spend import bucket, metadata_of, tags_of
 from .starting import call_after_all, conversation_of, find_start, reroute, show_start
 from .state import priced
 from .stream import StreamPort, relay
@@ -159,6 +158,7 @@ class DemurGuardrail(CustomGuardrail):
         if request_data.get("mock_response") == chain.KEPT:
             return await self._attempts.serve_kept(found, request_data, response)
         if found is None:
+            sdk.take_row(request_data, response)
             asked = sdk.with_positional(request_data)
             return await self._serve_plain(asked, response, surface_for(call_type))
         if not found.stream:
@@ -245,30 +245,34 @@ class DemurGuardrail(CustomGuardrail):
         if group is None:
             found.rights = everybody
         logging_obj = data.get("litellm_logging_obj")
+        port = sdk.SdkPort(found, response, data)
         row = None if logging_obj is None else Row(logging_obj, response)
+        native = None
         try:
-            served = await sdk.serve(sdk.SdkPort(found, response, data), found.detector)
+            served = await sdk.serve(port, found.detector)
+            native = served.completion.native
         except RefusedError as error:
             keep_failure_out_of_the_log(logging_obj)
-            self._log_first(row, found)
             raise chain.AttemptRefusedError(found.plan.requested.model, str(error)) from error
-        except asyncio.CancelledError:
-            self._log_first(row, found)
-            raise
         finally:
             mark(self, found, data)
-        native = served.completion.native
+            # LiteLLM logs a normal response itself; others it would log untagged.
+            if row is not None and (native is not response or _is_tagged(found)):
+                port.rows[0] = row
+                keep_out_of_the_log(logging_obj)
+            self._log(port)
         show_outcome(found, native)
-        if native is response:
-            return None
-        keep_out_of_the_log(logging_obj)
-        self._log_first(row, found)
-        return native
+        return None if native is response else native
 
-    def _log_first(self, row: Row | None, found: Exchange) -> None:
-        if row is not None:
-            attempts = found.outcome.attempts if found.outcome is not None else ()
-            row.mark(marks_of(self, found.plan, attempts[0].verdict if attempts else None))
+    def _log(self, port: sdk.SdkPort) -> None:
+        outcome = port.exchange.outcome
+        attempts = outcome.attempts if outcome is not None else ()
+        for place, row in port.rows.items():
+            if outcome is not None and place == outcome.served:
+                row.mark(marks_of_served(self, port.exchange))
+            else:
+                verdict = attempts[place].verdict if place < len(attempts) else None
+                row.mark(marks_of(self, port.plan, verdict))
             self._background.run(row.write())
 
     def _is_ours(self, data: Data, surface: Surface | None) -> bool:
@@ -301,6 +305,10 @@ class DemurGuardrail(CustomGuardrail):
             return None
         sink = partial(_write, plan, setup.sinks)
         return Exchange(priced(plan), surface, setup.detector, sink, setup.store)
+
+
+def _is_tagged(found: Exchange) -> bool:
+    return found.outcome is not None and any(tags_of(found.outcome))
 
 
 def _write(plan: Plan, sinks: Sinks, outcome: Outcome) -> None:
