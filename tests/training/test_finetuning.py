@@ -52,6 +52,13 @@ def test_the_stage_loads_it(folder: Path, detector: TransformerDetector) -> None
     assert not folder.with_name("small_v1.unfinished").exists()
 
 
+def test_eval_takes_the_folder(folder: Path) -> None:
+    """``demur eval --detector FOLDER`` measures it as it does an embedded one."""
+    from demur.cli.eval import load
+
+    assert load(str(folder), None).name == "transformer"
+
+
 def test_the_pipeline_says_the_same(folder: Path, detector: TransformerDetector) -> None:
     """Calibration and threshold are part of the weights, so others that load it judge alike."""
     from transformers import pipeline

@@ -110,6 +110,8 @@ def load(name: str, threshold: float | None) -> Detector:
 
         return KeywordDetector()
     kind, _, model = name.partition(":")
+    if Path(name, "model.safetensors").is_file():
+        kind, model = "transformer", name
     if kind == "transformer" and model:
         from ..detection.transformer import TransformerDetector
         from ..policy.schema import TransformerSettings
