@@ -72,6 +72,14 @@ def test_stops_when_sure(score: float, stage: str) -> None:
     assert second.asked == []
 
 
+@pytest.mark.parametrize(("score", "asked"), [(0.2, 0), (0.3, 1), (0.6, 1), (0.9, 1), (0.97, 0)])
+def test_how_sure_a_stage_must_be_is_set_for_each_label(score: float, asked: int) -> None:
+    """A margin of 0.5 lets a normal verdict stand here, and a refusal needs 0.9."""
+    second = slow(0.5)
+    Cascade([Scripted(score), second], (0.5, 0.9)).classify(Evidence("text"))
+    assert len(second.asked) == asked
+
+
 @pytest.mark.parametrize(("second", "label"), [(0.9, "refusal"), (0.1, "normal")])
 def test_asks_on_when_unsure(second: float, label: str) -> None:
     """An unsure stage's verdict gives way to the next one's."""

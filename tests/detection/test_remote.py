@@ -258,7 +258,7 @@ def test_a_request_that_the_server_lost_is_asked_again(serve: Any, broken: int |
     assert found.classify(Evidence(ANSWER)).label == "normal"
     failures = 1000
     before = len(server.requests)
-    with pytest.raises(DetectorError, match="cannot be reached|status"):
+    with pytest.raises(DetectorError, match=r"cannot be reached|status"):
         found.classify(Evidence("Another answer."))
     assert len(server.requests) == before + 4
 

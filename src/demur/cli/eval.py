@@ -15,10 +15,11 @@ from rich.table import Table
 
 from ..detection import Detector
 from ..errors import DemurError, InputError
-from .eval_tables import banded, confusion_table, probe_table, probed
+from .eval_tables import banded, confusion_table, passing_told, probe_table, probed
 
 if TYPE_CHECKING:
     from ..training.measuring import Comparison, Report
+    from ..training.passing import Passing
 
 
 @click.command("eval")
@@ -42,6 +43,11 @@ if TYPE_CHECKING:
     help="Also three labels: scores from the one to the other count as partial.",
 )
 @click.option("--probe", is_flag=True, help="Also texts with one thing changed, and pairs.")
+@click.option(
+    "--cascade",
+    is_flag=True,
+    help="Also what the first of two detectors may decide alone, so that nothing is lost.",
+)
 @click.option("--mistakes", default=20, show_default=True, help="Hard errors listed.")
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
@@ -54,6 +60,7 @@ def evaluate(
     prefixes: bool,
     band: tuple[float, float] | None,
     probe: bool,
+    cascade: bool,
     mistakes: int,
     seed: int,
     as_json: bool,
@@ -61,9 +68,12 @@ def evaluate(
 ) -> None:
     """Measure detectors on FILES: JSON lines with 'response' and 'label', gzipped or not."""
     from ..training.measuring import compare, judge, judge_prefixes, report
+    from ..training.passing import choose
     from ..training.rows import clean, read_rows
 
     try:
+        if cascade and len(names) != 2:
+            raise InputError("--cascade: give two detectors, the cheap one first")
         read = [row for path in files for row in read_rows(path)]
         rows = read if partial else clean(read)
         if not rows:
@@ -86,6 +96,7 @@ def evaluate(
                     found = replace(found, probes=probed(detector, rows, seed))
                 reports.append(found)
         tests = compare(all_judged)
+        passing = choose(*all_judged, seed=seed) if cascade else None
     except DemurError as error:
         click.echo(f"demur eval: {error}", err=True)
         raise SystemExit(2) from error
@@ -94,9 +105,11 @@ def evaluate(
 
         html.write_text(render(all_judged, reports, tests, files), encoding="utf-8")
     if as_json:
-        click.echo(json.dumps(_plain(reports, tests), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(_plain(reports, tests, passing), ensure_ascii=False, indent=2))
     else:
         show(Console(), reports, tests)
+        if passing is not None:
+            passing_told(Console(), passing)
 
 
 def load(name: str, threshold: float | None) -> Detector:
@@ -191,10 +204,16 @@ def _mistake_table(found: Report) -> Table:
     return table
 
 
-def _plain(reports: list[Report], tests: list[Comparison]) -> dict[str, Any]:
-    found: dict[str, Any] = _without_nan(
-        {"detectors": [asdict(r) for r in reports], "tests": [asdict(t) for t in tests]}
-    )
+def _plain(
+    reports: list[Report], tests: list[Comparison], passing: Passing | None
+) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "detectors": [asdict(r) for r in reports],
+        "tests": [asdict(t) for t in tests],
+    }
+    if passing is not None:
+        told["cascade"] = asdict(passing)
+    found: dict[str, Any] = _without_nan(told)
     return found
 
 

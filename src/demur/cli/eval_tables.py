@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.console import Console
 from rich.table import Table
 
 from ..detection import Detector
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from ..training.bands import Confusion
     from ..training.counterfactuals import Probe
     from ..training.measuring import Judged
+    from ..training.passing import Passing
     from ..training.rows import Row
 
 PROBED = 300
@@ -61,3 +63,16 @@ def probe_table(name: str, probes: Sequence[Probe]) -> Table:
     for found in probes:
         table.add_row(found.name, str(found.texts), f"{found.refused:.1%}", f"{found.wanted:.0%}")
     return table
+
+
+def passing_told(console: Console, found: Passing) -> None:
+    """What was chosen, what it costs and what it keeps, and the lines for a policy."""
+    sure = found.chosen
+    console.print(
+        f"Chosen on half of the rows, measured on the other {found.rows:,}: the second detector is "
+        f"asked about {found.passed:.1%}; F1 {found.cascade.f1:.4f} (alone {found.alone.f1:.4f}), "
+        f"recall {found.cascade.recall:.4f} ({found.alone.recall:.4f}), false-positive rate "
+        f"{found.cascade.false_positive_rate:.4f} ({found.alone.false_positive_rate:.4f}): "
+        + ("nothing is lost." if found.kept else "not quite the second's alone; give more rows.")
+    )
+    console.print(f"detector: {{sure: {{normal: {sure.normal:g}, refusal: {sure.refusal:g}}}}}")

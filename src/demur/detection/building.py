@@ -18,7 +18,9 @@ def build_detector(settings: DetectorSettings | None = None) -> Cascade:
     where its packages are not installed.
     """
     settings = settings or DetectorSettings()
-    return Cascade([Guarded(_stage(s, settings), settings.seconds) for s in settings.stages])
+    stages = [Guarded(_stage(stage, settings), settings.seconds) for stage in settings.stages]
+    sure = settings.sure
+    return Cascade(stages) if sure is None else Cascade(stages, (sure.normal, sure.refusal))
 
 
 def _stage(stage: Stage, settings: DetectorSettings) -> Detector:
@@ -36,3 +38,12 @@ def _stage(stage: Stage, settings: DetectorSettings) -> Detector:
 
     chosen = settings.transformer or TransformerSettings()
     return TransformerDetector(chosen, threshold, settings.seconds)
+
+
+def on_threads(settings: DetectorSettings, threads: int) -> DetectorSettings:
+    """The same, for a process that shares its machine: passes use so many threads, by default."""
+    chosen = settings.transformer or TransformerSettings()
+    if "transformer" not in settings.stages or chosen.backend != "onnx" or chosen.threads:
+        return settings
+    shared = chosen.model_copy(update={"threads": threads})
+    return settings.model_copy(update={"transformer": shared})

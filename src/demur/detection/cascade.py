@@ -14,7 +14,7 @@ from .signals import SignalsDetector, silent
 from .text import visible
 
 SURE: Final = 0.8
-"""How far from its threshold a score must be, as a share of how far it could be."""
+"""How far from its threshold a score must be, as a share of how far it could be, by default."""
 
 
 class Cascade:
@@ -31,10 +31,14 @@ class Cascade:
 
     name: Final = "cascade"
 
-    def __init__(self, stages: Sequence[Detector]) -> None:
+    def __init__(
+        self, stages: Sequence[Detector], sure: tuple[float, float] = (SURE, SURE)
+    ) -> None:
+        """``sure``: the margin from which a normal verdict, and a refusal, needs no other stage."""
         if not stages:
             raise ValueError("a cascade needs at least one stage")
         self.stages = tuple(stages)
+        self._sure_normal, self._sure_refusal = sure
         self._asked = [0] * len(self.stages)
 
     @property
@@ -90,9 +94,13 @@ class Cascade:
                 failure = answer
                 continue
             best, waiting = _joined(best, answer), False
-            if margin(best) >= SURE and best.label != "uncertain":
+            if self._sure(best):
                 break
         return _concluded(best, failure, waiting=waiting)
+
+    def _sure(self, verdict: Verdict) -> bool:
+        least = self._sure_refusal if verdict.label == "refusal" else self._sure_normal
+        return margin(verdict) >= least and verdict.label != "uncertain"
 
 
 def _answer(stage: Detector, evidence: Evidence, final: bool) -> Verdict | DetectorError:

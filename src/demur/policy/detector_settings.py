@@ -21,6 +21,17 @@ class Thresholds(Section):
     )
 
 
+class Sure(Section):
+    """How far from its threshold a score must be, as a share of how far it could be."""
+
+    normal: Annotated[float, Strict(), Field(ge=0.0, le=1.0)] = Field(
+        default=0.8, description="For a normal verdict that no further stage is asked about."
+    )
+    refusal: Annotated[float, Strict(), Field(ge=0.0, le=1.0)] = Field(
+        default=0.8, description="For a refusal that no further stage is asked about."
+    )
+
+
 class Batching(Section):
     """How callers who ask at the same time are served together."""
 
@@ -116,6 +127,10 @@ class DetectorSettings(Section):
         description="Cheapest first; stops when sure.",
     )
     thresholds: Thresholds = Thresholds()
+    sure: Sure | None = Field(
+        default=None,
+        description="When a stage decides alone; demur eval --cascade finds it. Default: 0.8 each.",
+    )
     on_error: Literal["pass", "refuse"] = Field(
         default="pass", description="What a response counts as when no detector can answer."
     )

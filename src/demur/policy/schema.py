@@ -290,7 +290,7 @@ class Policy(Section):
         )
 
 
-_ADDED = frozenset({"breaker", "sticky", "budgets", "prices", "shared", "tell"})
+_ADDED = frozenset({"breaker", "sticky", "budgets", "prices", "shared", "tell", "sure"})
 
 
 def _told(said: Any) -> Any:
