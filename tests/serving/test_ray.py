@@ -43,7 +43,12 @@ def served() -> Iterator[tuple[str, subprocess.Popen[str]]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [DEMUR, "serve", "--replicas", "2", "--port", str(port), "--cpus", "0.5"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "RAY_worker_niceness": "0"},  # else a busy machine starves replicas
+    )
     assert process.stderr is not None
     try:
         said = []

@@ -6,7 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,12 @@ from rich.table import Table
 
 from ..errors import InputError
 from ..vocabulary import LABELS, Evidence, Verdict
+from .bulk import Source, group_of
 from .jsonl import Lines
 
 if TYPE_CHECKING:
     from ..detection import Detector
+    from ..policy.schema import DetectorSettings
 
 PATIENCE = 60.0
 """Seconds a stage may take for one text: nobody waits for a response here."""
@@ -28,6 +30,8 @@ PATIENCE = 60.0
 _FILE_ENDINGS = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
 
 Rates = dict[str, Counter[str]]
+Row = tuple[int, str, Verdict]
+"""How many bytes are read, the row's group, and its verdict."""
 
 
 @click.command("classify")
@@ -39,6 +43,8 @@ Rates = dict[str, Counter[str]]
 @click.option("--policy", type=click.Path(path_type=Path), help="Take its detector settings.")
 @click.option("--model", help="A Hugging Face classifier: folder or hub id. It reads every text.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Instead of the detector's own.")
+@click.option("--ray", "use_ray", is_flag=True, help="By many processes, through Ray Data.")
+@click.option("--workers", type=click.IntRange(1), help="Of --ray; default: one a core.")
 def classify(
     source: str,
     is_text: bool,
@@ -48,6 +54,8 @@ def classify(
     policy: Path | None,
     model: str | None,
     threshold: float | None,
+    use_ray: bool,
+    workers: int | None,
 ) -> None:
     """Judge TEXT, or every line of the JSON lines FILE (gzipped or not; - is standard input).
 
@@ -55,25 +63,58 @@ def classify(
     (in [0, 1], higher is more refusal), stage (which decided) and kind (why, or null). Without, a
     file gives a table of rates. A null in the field is judged as an empty text.
 
+    --ray reads JSON lines and Parquet (.parquet), on the cluster that RAY_ADDRESS names or on all
+    cores of this machine. The output is the same, in the same order.
+
     Exit codes: 0 when all was judged, whatever the labels; 2 when the input, the policy or the
     model cannot be used. What was judged until then stands on standard output.
     """
-    lines = None if is_text else _lines(source)
-    detector = _detector(policy, model, threshold)
-    if lines is None:
-        _show(detector.classify(Evidence(source)), as_json=as_json)
+    settings = _settings(policy, model, threshold)
+    if use_ray and (is_text or not _exists(source)):
+        raise InputError(f"{source[:80]!r}: --ray judges files; name one that exists")
+    if use_ray:
+        found = _in_ray(Source(source, field, by), settings, workers)
+    elif (lines := None if is_text else _lines(source)) is not None:
+        found = _here(lines, field, by, settings)
+    else:
+        _show(build(settings).classify(Evidence(source)), as_json=as_json)
         return
     rates: Rates = {}
-    with lines, _progress(lines, hidden=as_json and sys.stdout.isatty()) as rows:
-        for index, (number, row) in enumerate(rows):
-            verdict = detector.classify(Evidence(lines.text(row, field, number)))
-            rates.setdefault(_group(row, by), Counter())[verdict.label] += 1
+    out = sys.stdout
+    with found as rows, _progress(source, rows, hidden=as_json and sys.stdout.isatty()) as shown:
+        for index, (_, group, verdict) in enumerate(shown):
+            rates.setdefault(group, Counter())[verdict.label] += 1
             if as_json:
-                click.echo(_json(index, verdict))
+                click.echo(_json(index, verdict), file=out)
     if not rates:
-        raise InputError(f"{lines.name}: holds no rows; give a file with one JSON object a line")
+        name = "<stdin>" if source == "-" else source
+        raise InputError(f"{name}: holds no rows; give a file with one JSON object a line")
     if not as_json:
         Console().print(_table(rates, by))
+
+
+@contextmanager
+def _here(
+    lines: Lines, field: str, by: str | None, settings: DetectorSettings
+) -> Iterator[Iterator[Row]]:
+    """The rows, judged one after another by this process."""
+    detector = build(settings)
+
+    def rows() -> Iterator[Row]:
+        for number, row in lines:
+            verdict = detector.classify(Evidence(lines.text(row, field, number)))
+            yield lines.done, group_of(row, by), verdict
+
+    with lines:
+        yield rows()
+
+
+def _in_ray(
+    source: Source, settings: DetectorSettings, workers: int | None
+) -> AbstractContextManager[Iterator[Row]]:
+    from .bulk import judged
+
+    return judged(source, settings, workers)
 
 
 def _lines(source: str) -> Lines | None:
@@ -94,8 +135,7 @@ def _exists(source: str) -> bool:
         return False
 
 
-def _detector(policy: Path | None, model: str | None, threshold: float | None) -> Detector:
-    from ..detection.building import build_detector
+def _settings(policy: Path | None, model: str | None, threshold: float | None) -> DetectorSettings:
     from ..policy import load_policy
     from ..policy.schema import DetectorSettings, Thresholds, TransformerSettings
 
@@ -108,7 +148,13 @@ def _detector(policy: Path | None, model: str | None, threshold: float | None) -
         changes["transformer"] = own.model_copy(update={"model": model, "revision": None})
         if "transformer" not in settings.stages:
             changes["stages"] = ("signals", "transformer")
-    return build_detector(settings.model_copy(update=changes))
+    return settings.model_copy(update=changes)
+
+
+def build(settings: DetectorSettings) -> Detector:
+    from ..detection.building import build_detector
+
+    return build_detector(settings)
 
 
 def _json(index: int, verdict: Verdict) -> str:
@@ -128,14 +174,6 @@ def _show(verdict: Verdict, *, as_json: bool) -> None:
         return
     kind = f", {verdict.kind}" if verdict.kind else ""
     click.echo(f"{verdict.label}{kind} (score {verdict.score:.3f}, by {verdict.stage})")
-
-
-def _group(row: dict[str, Any], by: str | None) -> str:
-    if by is None:
-        return ""
-    value = row.get(by)
-    shown = value if isinstance(value, str) else json.dumps(value)
-    return "".join(char if char.isprintable() else "\ufffd" for char in shown[:80])
 
 
 def _table(rates: Rates, by: str | None) -> Table:
@@ -159,18 +197,19 @@ def _plain(name: str) -> Any:
 
 
 @contextmanager
-def _progress(lines: Lines, *, hidden: bool) -> Iterator[Iterator[tuple[int, dict[str, Any]]]]:
+def _progress(source: str, rows: Iterator[Row], *, hidden: bool) -> Iterator[Iterator[Row]]:
     """The rows, and a bar on standard error where that is a terminal."""
     console = Console(stderr=True)
     if hidden or not console.is_terminal:
-        yield iter(lines)
+        yield rows
         return
+    total = None if source == "-" else Path(source).stat().st_size
     with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("classifying", total=lines.size)
+        task = bar.add_task("classifying", total=total)
 
-        def watched() -> Iterator[tuple[int, dict[str, Any]]]:
-            for row in lines:
-                bar.update(task, completed=lines.done)
+        def watched() -> Iterator[Row]:
+            for row in rows:
+                bar.update(task, completed=row[0])
                 yield row
 
         yield watched()

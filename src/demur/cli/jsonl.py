@@ -89,24 +89,29 @@ class Lines:
         return row
 
     def text(self, row: dict[str, Any], field: str, number: int) -> str:
-        """The text in ``field``; a null is an empty text. A dot goes one level deeper."""
-        value: Any = row
-        for key in (field,) if field in row else field.split("."):
-            inner = value[int(key)] if _has_place(value, key) else _member(value, key)
-            if inner is _ABSENT:
-                raise InputError(
-                    f"{self.name}:{number}: no field {field!r}; {_offered(value)} "
-                    "name the field that holds the response with --field"
-                )
-            value = inner
-        if value is None:
-            return ""
-        if not isinstance(value, str):
+        """See ``text_in``."""
+        return text_in(row, field, f"{self.name}:{number}")
+
+
+def text_in(row: dict[str, Any], field: str, where: str) -> str:
+    """The text in ``field``; a null is an empty text. A dot goes one level deeper."""
+    value: Any = row
+    for key in (field,) if field in row else field.split("."):
+        inner = value[int(key)] if _has_place(value, key) else _member(value, key)
+        if inner is _ABSENT:
             raise InputError(
-                f"{self.name}:{number}: field {field!r} holds {kind_of(value)}, not a text; "
+                f"{where}: no field {field!r}; {_offered(value)} "
                 "name the field that holds the response with --field"
             )
-        return value
+        value = inner
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise InputError(
+            f"{where}: field {field!r} holds {kind_of(value)}, not a text; "
+            "name the field that holds the response with --field"
+        )
+    return value
 
 
 _ABSENT = object()

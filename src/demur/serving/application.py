@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from ..detection.building import on_threads
 from ..errors import MissingExtraError
 from ..policy.schema import DetectorSettings
 from ..vocabulary import LABELS, Verdict
@@ -38,7 +39,7 @@ def application(settings: ServeSettings) -> Any:
             "max_replicas": settings.most_replicas,
             "target_ongoing_requests": settings.in_flight,
         }
-    detector = settings.detector().model_dump(mode="json")
+    detector = on_threads(settings.detector(), max(1, round(settings.cpus))).model_dump(mode="json")
     return serve.deployment(Replica).options(**options).bind(detector, settings.name)
 
 
