@@ -27,7 +27,7 @@ from .ngrams import extract
 from .text import judged
 
 STAGE = "embedded"
-MODEL = "embedded_v1"
+MODEL = "embedded_v2"
 """The model folder that is used where none is named."""
 
 _CHECKS = (

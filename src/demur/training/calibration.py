@@ -45,7 +45,11 @@ def calibrate(
         opinions = opinions_of(encoder, [texts[i] for i in asked])[:, 0]
         scores[asked] = _weighed(settings["whole"], logits[asked, 0], opinions)
     easy = easy_of(rows)
-    refusal = threshold_of(scores[easy & (labels == 0)], thresholds.false_positives)
+    hard = np.array([row.source == "hard" for row in rows])
+    refusal = max(
+        threshold_of(scores[easy & (labels == 0)], thresholds.false_positives),
+        threshold_of(scores[hard & (labels == 0)], thresholds.hard_false_positives),
+    )
     # All scores are moved so that the threshold is 0.5: a policy's 0.5 then means the model's own.
     move = float(np.log((1 - refusal) / refusal))
     if settings is not None:

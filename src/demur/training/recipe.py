@@ -99,6 +99,9 @@ class RefusalSettings(Settings):
 class ThresholdSettings(RefusalSettings):
     """And what those of streams must."""
 
+    hard_false_positives: Annotated[
+        Share, Field(description="Most of the normal hard cases refused.")
+    ] = 1.0
     false_stops: Annotated[
         float, Field(gt=0, le=1, description="Most normal ones stopped early.")
     ] = 0.002
