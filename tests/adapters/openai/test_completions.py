@@ -121,14 +121,14 @@ def test_a_broken_detector_never_costs_the_response(caller, serve, detector):
 
 
 def test_a_hanging_detector_costs_bounded_time(caller, serve):
-    """A detector that hangs is left behind after the policy's seconds."""
+    """A detector that hangs is left behind within the policy's seconds, and about then."""
     upstream = serve(primary=Reply(REFUSAL), second=Reply(ANSWER))
     policy = {**retrying(), "detector": {"seconds": 0.2}}
     detector = HangingDetector()
     completion = caller.create(caller.wrap(upstream, policy=policy, detector=detector))
     detector.release()
     assert completion.choices[0].message.content == REFUSAL
-    assert 0.2 <= demur.outcome_of(completion).detection_seconds < 2
+    assert 0.1 < demur.outcome_of(completion).detection_seconds < 2
 
 
 def test_a_patch_changes_a_copy_of_the_original_request(caller, serve):
