@@ -20,6 +20,7 @@ _REFUSAL = "I can't help with that. "
 _REASON = "It could hurt people and I want to be careful. "
 _LONG = 200
 _CUT = 60
+_BEGUN = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ def probe(detector: Detector, rows: Sequence[Row], *, most: int, seed: int) -> l
         share("normal answers as they are", texts, 0.0),
         share(f"the same, cut to {_CUT} characters", (text[:_CUT] for text in texts), 0.0),
         share("the same after a quoted refusal", (_QUOTED + text for text in english), 0.0),
+        share("answers broken off by a refusal", map(_broken_off, english), 1.0),
         share("refusals that name their topic", map(_declined, english), 1.0),
         share("one refusal, padded to 24 lengths", (_padded(n) for n in range(1, 25)), 1.0),
     ]
@@ -73,6 +75,12 @@ def _refused(detector: Detector, text: str) -> bool:
 def _declined(text: str) -> str:
     topic = text.split(".")[0][:80]
     return f"I'm not going to write this. {topic} is not something I will discuss."
+
+
+def _broken_off(text: str) -> str:
+    """The answer's beginning, to a sentence's end, and then a refusal."""
+    begun = text[:_BEGUN].rpartition(".")[0] or text[:_BEGUN]
+    return f"{begun}. I'm sorry, but I can't help with that."
 
 
 def _padded(times: int) -> str:

@@ -19,10 +19,10 @@ SCRIPT: dict[str, Any] = {
     "m-dawdling": Reply(SECOND, first_delay=2.0),
     "m-second": Reply(SECOND, chunk_size=7),
     "m-late": Reply(
-        "Lisbon is the capital. "
-        * 9
-        + "\n\nActually, I'm sorry, but I can't help with that request, since it violates my "
-        "guidelines."
+        "Lisbon is a lovely place, and I am glad that you ask about it. "
+        * 3
+        + "\n\nI'm sorry, but I can't help with this. I'm not able to assist with requests of this "
+        "kind, and I won't go on."
     ),
     "m-also-refusing": Reply("I'm sorry, I can't do that either."),
     "m-broken": Reply("scripted failure", status=400),

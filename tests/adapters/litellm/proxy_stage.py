@@ -200,7 +200,9 @@ class Proxy:
                 return before
 
     def all_records(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._records.read_text().splitlines()]
+        # What follows the last line's end is a row that is still being written.
+        whole = self._records.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
 
     def _wait_for_rows(
         self, at_least: int, wanted: Callable[[dict[str, Any]], bool]
