@@ -24,6 +24,7 @@ from demur.sinks.fan_out import Sinks
 from demur.testing import PhraseDetector
 from demur.vocabulary import Completion, Evidence, Outcome, Usage
 
+A_SECOND = 2_000
 REFUSAL, ANSWER = "I'm sorry, but I can't help with that.", "Sure. " + "Word " * 300
 
 
@@ -84,14 +85,19 @@ def caller_cost() -> None:
 
 
 def many(requests: int, folder: str) -> None:
-    """Run in a process of its own, which then simply ends."""
+    """Run in a process of its own, which then simply ends.
+
+    As fast as this thread can, some 11,000 a second, it would leave the writer no processor time,
+    and beyond the queue's bound records are dropped and counted.
+    """
     chosen = policy(folder)
     port = Port(sinks_for(chosen))
     one(chosen, port)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    for _ in range(requests - 1):
+    for number in range(requests - 1):
         one(chosen, port)
+        time.sleep(max(0.0, start + number / A_SECOND - time.perf_counter()))
     seconds = time.perf_counter() - start
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     print(f"{requests:,} requests in {seconds:.1f} s, memory grew by {grown:.1f} MiB")
