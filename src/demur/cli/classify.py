@@ -6,7 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from ..errors import InputError
 from ..vocabulary import LABELS, Evidence, Verdict
-from .bulk import Source, group_of
+from .bulk import Source, group_of, judged
 from .jsonl import Lines
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def classify(
     if use_ray and (is_text or not _exists(source)):
         raise InputError(f"{source[:80]!r}: --ray judges files; name one that exists")
     if use_ray:
-        found = _in_ray(Source(source, field, by), settings, workers)
+        found = judged(Source(source, field, by), settings, workers)
     elif (lines := None if is_text else _lines(source)) is not None:
         found = _here(lines, field, by, settings)
     else:
@@ -107,14 +107,6 @@ def _here(
 
     with lines:
         yield rows()
-
-
-def _in_ray(
-    source: Source, settings: DetectorSettings, workers: int | None
-) -> AbstractContextManager[Iterator[Row]]:
-    from .bulk import judged
-
-    return judged(source, settings, workers)
 
 
 def _lines(source: str) -> Lines | None:

@@ -12,6 +12,9 @@ from ..policy.schema import Policy, Rule
 from ..policy.standing_settings import CALLER_KEYS, Budget, Price
 from .ledger import Allowance
 
+CONVERSATION_HEADER = "x-demur-conversation"
+"""The request header whose value names the conversation, in lower case."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cells:

@@ -12,14 +12,13 @@ from dataclasses import replace
 from typing import Any, cast
 
 from ...drivers.awaiting import Port, run_completion
+from ...flow.cells import CONVERSATION_HEADER
 from ...flow.consulting import start_flow
 from ...flow.plan import Plan
 from ...vocabulary import Target
 from . import chain, routers
 from .exchange import Exchange
 from .headers import mark_fallback
-
-CONVERSATION_HEADER = "x-demur-conversation"
 
 
 async def find_start(found: Exchange) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 from openai import NotGiven
 from openai._models import FinalRequestOptions
 
+from ...flow.cells import CONVERSATION_HEADER
 from ...vocabulary import Api, Target
 
 _PATHS: dict[str, Api] = {"/chat/completions": "chat", "/responses": "responses"}
 
-CONVERSATION_HEADER = "x-demur-conversation"
 _RAW_HEADER = "X-Stainless-Raw-Response"
 
 # A fallback on another host must not be shown the first one's credentials.
