@@ -8,14 +8,11 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from corpus import CORPUS, Shape
-from proxy_stage import MASTER_KEY, Proxy, missing
-from test_proxy_transparency import Steady, Unguarded
-
-from demur.testing import Reply, Upstream
+from proxy_stage import MASTER_KEY, Proxy
+from side_by_side import asked, side_by_side
 
 RULE = {
     "name": "r",
@@ -41,34 +38,18 @@ OWN_HEADERS = re.compile(r"(.*-)?(date|request-id|call-id)|x-litellm-.*duration.
 @pytest.fixture(scope="module")
 def proxies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, Proxy]]:
     """The same proxy with demur in shadow mode and without it."""
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
     folder: Path = tmp_path_factory.mktemp("shadow")
-    script = {s.name: Reply(body=s.body, status=s.status, headers=s.headers) for s in CORPUS}
-    groups = {shape.name: shape.name for shape in CORPUS}
-    with Upstream(script) as upstream:
-        common: dict[str, Any] = {"base_url": upstream.base_url, "models": groups, "policy": POLICY}
-        with (
-            Steady(folder / "shadow", **common) as one,
-            Unguarded(folder / "without", **common) as two,
-        ):
-            yield one.wait_until_up(), two.wait_until_up()
+    with side_by_side(folder, CORPUS, POLICY) as both:
+        yield both
 
 
 def sent(proxy: Proxy, shape: Shape) -> tuple[int, list[tuple[str, str]], bytes]:
     """Status, headers in their order, and body, without what is every answer's own."""
-    said: dict[str, Any] = (
-        {"input": "How?"}
-        if shape.api == "responses"
-        else {"messages": [{"role": "user", "content": "How?"}]}
-    )
-    path = "responses" if shape.api == "responses" else "chat/completions"
-    body = {"model": shape.name, "stream": shape.stream, **said, **shape.request}
+    path, body = asked(shape)
     connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=60)
     headers = {"authorization": f"Bearer {MASTER_KEY}", "content-type": "application/json"}
     try:
-        connection.request("POST", f"/v1/{path}", json.dumps(body), headers)
+        connection.request("POST", path, body, headers)
         answer = connection.getresponse()
         raw = answer.read()
         found = [(k.lower(), v) for k, v in answer.getheaders()]
@@ -98,7 +79,8 @@ def test_it_was_in_use(proxies: tuple[Proxy, Proxy]) -> None:
     log, end = proxies[0].folder / "audit.jsonl", time.monotonic() + 20
     while True:
         rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-        if any(row["would"] for row in rows) or time.monotonic() > end:
+        # The last one's row: it is the model's second refusal, so the breaker had a say.
+        if any(row.get("started") for row in rows) or time.monotonic() > end:
             break
         time.sleep(0.1)
     assert {row["shadow"] for row in rows} == {True}

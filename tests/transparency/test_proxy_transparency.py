@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,9 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-import yaml
 from corpus import CORPUS, Shape
-from proxy_stage import MASTER_KEY, Proxy, missing
-
-from demur.testing import Reply, Upstream
+from proxy_stage import MASTER_KEY, Proxy
+from side_by_side import asked, side_by_side
 
 POLICY = {
     "version": 1,
@@ -25,54 +22,19 @@ VARYING = frozenset({"id", "created", "created_at", "completed_at", "item_id", "
 SHAPES = tuple(shape for shape in CORPUS if not shape.refused)
 
 
-class Steady(Proxy):
-    """A proxy that neither retries nor cools down, so that errors come back as they are."""
-
-    guarded = True
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        path = self.folder / "config.yaml"
-        config = yaml.safe_load(path.read_text())
-        config["router_settings"] = {"num_retries": 0, "disable_cooldowns": True}
-        if not self.guarded:
-            del config["guardrails"]
-        path.write_text(yaml.safe_dump(config))
-        return super()._start()
-
-
-class Unguarded(Steady):
-    guarded = False
-
-
 @pytest.fixture(scope="module")
 def proxies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, Proxy]]:
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
     folder: Path = tmp_path_factory.mktemp("transparency")
-    script = {
-        s.name: Reply(body=s.body, status=s.status, headers=s.headers, delay=0.002) for s in SHAPES
-    }
-    groups = {shape.name: shape.name for shape in SHAPES}
-    with Upstream(script) as upstream:
-        common: dict[str, Any] = {"base_url": upstream.base_url, "models": groups, "policy": POLICY}
-        with (
-            Steady(folder / "with", **common) as one,
-            Unguarded(folder / "without", **common) as two,
-        ):
-            yield one.wait_until_up(), two.wait_until_up()
+    with side_by_side(folder, SHAPES, POLICY, delay=0.002) as both:
+        yield both
 
 
 def ask(proxy: Proxy, shape: Shape) -> Any:
     """Status and content of an answer, without what changes from one request to the next."""
-    said = {"input": "How?"} if shape.api == "responses" else {
-        "messages": [{"role": "user", "content": "How?"}]
-    }  # fmt: skip
-    path = "responses" if shape.api == "responses" else "chat/completions"
-    body = {"model": shape.name, "stream": shape.stream, **said, **shape.request}
+    path, body = asked(shape)
     request = Request(
-        f"{proxy.url}/v1/{path}",
-        json.dumps(body).encode(),
+        f"{proxy.url}{path}",
+        body,
         {"authorization": f"Bearer {MASTER_KEY}", "content-type": "application/json"},
     )
     try:
