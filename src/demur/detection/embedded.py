@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,7 @@ from ..errors import ModelError
 from ..vocabulary import Evidence, Kind, Verdict
 from .encoder import Encoder
 from .network import Network
-from .ngrams import extract
+from .ngrams import split
 from .text import judged
 
 STAGE = "embedded"
@@ -139,25 +140,36 @@ class EmbeddedDetector:
         return self._settled(found, found.second.encoder.outputs(found.text))
 
     async def aclassify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
-        """``classify`` for asyncio: the encoder, which takes milliseconds, in a thread."""
+        """``classify`` for asyncio."""
+        found = self.begin(evidence, final=final)
+        return found if isinstance(found, Verdict) else await found
+
+    def begin(self, evidence: Evidence, *, final: bool = True) -> Verdict | Awaitable[Verdict]:
+        """``aclassify``, but the verdict itself where nothing has to be waited for.
+
+        Only the encoder takes milliseconds: it runs in a thread.
+        """
         found = self._first(evidence, final)
-        if isinstance(found, Verdict):
-            return found
-        outputs = found.second.encoder.outputs
+        return found if isinstance(found, Verdict) else self._waiting(found)
+
+    async def _waiting(self, unsure: _Unsure) -> Verdict:
         opinions = await anyio.to_thread.run_sync(
-            outputs, found.text, abandon_on_cancel=True, limiter=_one_at_a_time()
+            unsure.second.encoder.outputs,
+            unsure.text,
+            abandon_on_cancel=True,
+            limiter=_one_at_a_time(),
         )
-        return self._settled(found, opinions)
+        return self._settled(unsure, opinions)
 
     def _first(self, evidence: Evidence, final: bool) -> Verdict | _Unsure:
         """The network's verdict, or what it leaves to the encoder."""
         text = judged(evidence.text) or judged(evidence.refusal)
         if evidence.non_text:
             return self._verdict("normal", 0.0)
-        grams = extract(text)
-        if not grams.size:
+        words = split(text)
+        if not words.size:
             return self._verdict("normal" if final else "uncertain", 0.0)
-        whole, beginning, _, *kinds = self.network.outputs(grams).tolist()
+        whole, beginning, _, *kinds = self.network.outputs(words).tolist()
         second = self.second
         if final:
             score = _probability(self.scale * whole + self.shift)

@@ -9,8 +9,8 @@ a test holds the two together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
-from .ngrams import NGrams
+from .lexicon import Lexicon
+from .ngrams import Hashes, Words, runs_of, spell
 from .products import applied, product
 
 Floats = NDArray[np.float32]
@@ -38,13 +39,20 @@ DENSE = (
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Frozen weights. ``keys`` are the upper halves of the known features' hashes."""
+    """Frozen weights. ``keys`` are the upper halves of the known features' hashes.
+
+    The last row of ``table``, which is that of the unknown, is zero.
+    """
 
     keys: NDArray[np.uint32]
     table: NDArray[np.int8]
     scale: Floats
     slots: NDArray[np.int32]
     dense: Mapping[str, Floats]
+    lexicon: Lexicon = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lexicon", Lexicon(self._read, self.table.shape[1]))
 
     @classmethod
     def load(cls, path: Path) -> Network:
@@ -64,6 +72,7 @@ class Network:
             raise ValueError(f"{keys.size} keys but a table of shape {table.shape}")
         if dense["conv.weight"].shape[1] != WIDTH * table.shape[1]:
             raise ValueError("the convolution does not fit the embeddings")
+        table = np.concatenate([table, np.zeros_like(table[:1])])
         return cls(keys, table, arrays["scale"].astype(np.float32), slots_of(keys), dense)
 
     def rows(self, hashes: NDArray[np.uint64]) -> NDArray[np.int32]:
@@ -73,11 +82,11 @@ class Network:
         rows[self.keys[rows] != keys] = -1
         return rows
 
-    def outputs(self, grams: NGrams) -> Floats:
+    def outputs(self, words: Words) -> Floats:
         """The head's logits for one text of at least one word."""
         layers = self.dense
-        read = self._convolve(self._embed(grams))
-        strongest = np.maximum.reduceat(read, _firsts(grams.segments), axis=0)
+        read = self._convolve(self._embed(words.words))
+        strongest = np.maximum.reduceat(read, words.firsts, axis=0)
         count, width = strongest.shape
         joined = np.zeros((count, 2 * width), dtype=np.float32)
         joined[:, :width] = strongest
@@ -95,33 +104,44 @@ class Network:
         answers: Floats = applied(layers["head.weight"], hidden) + layers["head.bias"]
         return answers
 
-    def _embed(self, grams: NGrams) -> Floats:
-        """One vector a word: its runs summed, its pieces averaged by the root of their number."""
-        rows = self.rows(grams.hashes)
+    def _embed(self, words: Sequence[str]) -> Floats:
+        """One vector a word: what itself says, and the runs that end at it."""
+        tokens, vectors = self.lexicon.look_up(words)
+        rows = self.rows(runs_of(tokens))
+        for late, row in enumerate(rows, start=1):
+            row[:late] = -1
+        vectors += self.table.take(rows, axis=0).sum(axis=0, dtype=np.int32)
+        vectors *= self.scale
+        return vectors
+
+    def _read(self, words: Sequence[str]) -> tuple[Hashes, Floats]:
+        """What words say wherever they stand: their own row, and those of their pieces averaged by
+        the root of their number. Not yet scaled."""
+        spelling = spell(words)
+        vectors = self.table.take(self.rows(spelling.tokens), axis=0).astype(np.float32)
+        rows = self.rows(spelling.pieces)
         known = (rows >= 0).nonzero()[0]
-        embedded = np.zeros((grams.size, self.table.shape[1]), dtype=np.float32)
         if not known.size:
-            return embedded
-        runs = int(known.searchsorted(grams.runs))
-        words = grams.words[known]
-        counts = np.bincount(words[runs:], minlength=grams.size)
-        weights = np.ones(known.size, dtype=np.float32)
-        weights[runs:] = (1.0 / np.sqrt(np.maximum(counts, 1)))[words[runs:]]
-        # Of sixteen bits it is sorted by radix, and no window holds more words than that.
-        order = words.astype(np.uint16).argsort(kind="stable")
-        vectors = self.table[rows[known[order]]] * weights[order, None]
-        words = words[order]
-        firsts = _firsts(words)
-        embedded[words[firsts]] = np.add.reduceat(vectors, firsts, axis=0)
-        return embedded * self.scale
+            return spelling.tokens, vectors
+        owners = spelling.owners.take(known)
+        order = owners.argsort(kind="stable")
+        owners = owners.take(order)
+        firsts = _firsts(owners)
+        pieces = self.table.take(rows.take(known.take(order)), axis=0)
+        sums = np.add.reduceat(pieces, firsts, axis=0, dtype=np.float32)
+        counts = np.diff(firsts, append=owners.size)
+        vectors[owners.take(firsts)] += sums * (1.0 / np.sqrt(counts, dtype=np.float32))[:, None]
+        return spelling.tokens, vectors
 
     def _convolve(self, embedded: Floats) -> Floats:
         count, width = embedded.shape
-        views = np.zeros((count, WIDTH * width), dtype=np.float32)
-        for place in range(WIDTH):
-            late = WIDTH - 1 - place
-            views[late:, place * width : (place + 1) * width] = embedded[: max(0, count - late)]
-        return _relu(product(views, self.dense["conv.weight"]) + self.dense["conv.bias"])
+        padded = np.zeros((count + WIDTH - 1, width), dtype=np.float32)
+        padded[WIDTH - 1 :] = embedded
+        # Rows overlap: each has the vectors of a word and of those before it.
+        views = np.ndarray((count, WIDTH * width), np.float32, padded, strides=padded.strides)
+        read = product(np.ascontiguousarray(views), self.dense["conv.weight"])
+        read += self.dense["conv.bias"]
+        return _relu(read)
 
 
 def slots_of(keys: NDArray[np.uint32]) -> NDArray[np.int32]:

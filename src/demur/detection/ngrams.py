@@ -1,13 +1,17 @@
 """Text as hashed n-grams of words and of characters, each tied to the word it ends at.
 
-All arithmetic is on whole arrays of code points: substrings are hashed through a prefix polynomial
-modulo 2**64, so that a text of a thousand characters takes a fraction of a millisecond. Nothing of
-a feature depends on what follows the word it ends at: a prefix has the features of the whole.
+A text is cut into words, a word is spelled as its own hash and those of its pieces, and the hashes
+of words make those of runs. What a word spells depends on nothing around it, so it can be kept, and
+nothing of a feature depends on what follows the word it ends at: a prefix has the features of the
+whole. All arithmetic is on whole arrays; substrings are hashed through a prefix polynomial modulo
+2**64.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -21,16 +25,24 @@ WORD_ORDERS = 5
 """Longest run of words that is one feature."""
 PIECE_SIZES = (2, 3, 4, 5)
 """Lengths of the character n-grams within a word; length 2 only outside the Latin scripts."""
+_SIZES = np.array(PIECE_SIZES)[:, None]
 
 _SEPARATOR, _LETTER, _IDEOGRAPH, _MARK = range(4)
-_LAST_KNOWN = np.uint32(0xFFFF)
+_LAST_KNOWN = 0xFFFF
 _LAST_LATIN = np.uint32(0x036F)
 _BASE = 0x9E3779B97F4A7C15
 _STEP = np.uint64(_BASE)
 _PIECE = np.uint64(_BASE >> 3)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _27, _30, _31 = np.uint64(27), np.uint64(30), np.uint64(31)
-_ENDS = frozenset(".!?;:\u2026\u3002\uff01\uff1f\uff1b\u061f\u06d4\u0964\n")
+_BEFORE = WORD_ORDERS - 1
+_ORDERS = np.arange(2, WORD_ORDERS + 1, dtype=np.uint64)[:, None]
+_POWERS = np.array([[pow(_BASE, late, 1 << 64)] for late in range(WORD_ORDERS)], dtype=np.uint64)
+_ENDS = "\n\u2026\u3002\uff01\uff1f\uff1b\u061f\u06d4\u0964"
+"""Marks that end a sentence whatever follows."""
+_STOPS = ".!?;:"
+"""Those that do before a blank or a quotation mark."""
+_AFTER_STOP = r"(?=[\x00-\x20\"')]|\Z)"
 _UNSPACED = (
     (0x0E00, 0x0F00),  # Thai, Lao
     (0x1000, 0x10A0),  # Myanmar
@@ -38,6 +50,34 @@ _UNSPACED = (
     (0x3040, 0x3100),  # kana
     (0x3400, 0xA000),  # ideographs
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A text's words, and the index of the word that each of its sentences begins with."""
+
+    words: list[str]
+    firsts: list[int]
+
+    @property
+    def size(self) -> int:
+        return len(self.words)
+
+    @property
+    def segments(self) -> Indices:
+        """For every word, the index of its sentence."""
+        begins = np.zeros(self.size, dtype=np.int64)
+        begins[self.firsts[1:]] = 1
+        return begins.cumsum()
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """``tokens`` are words' hashes; ``pieces[i]`` is a character n-gram of word ``owners[i]``."""
+
+    tokens: Hashes
+    pieces: Hashes
+    owners: Indices
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +103,79 @@ class NGrams:
         return int(self.segments.size)
 
 
+def split(text: str) -> Words:
+    """The words of a normalised text: runs of letters, single ideographs, single marks.
+
+    A mark within a word or number ("3.14", "e.g.") ends no sentence; a blank must follow.
+    """
+    word, sentence = _patterns()
+    words: list[str] = []
+    firsts: list[int] = []
+    start = 0
+    for found in sentence.finditer(text):
+        end = found.end()
+        within = word.findall(text, start, end)
+        if within:
+            firsts.append(len(words))
+            words += within
+        start = end
+    return Words(words, firsts)
+
+
+def spell(words: Sequence[str]) -> Spelling:
+    """The hashes of words and of their pieces, told apart by whether they open the word."""
+    text = " ".join(words)
+    points = np.frombuffer(text.encode("utf-32-le", "replace"), dtype=np.uint32)
+    lengths = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
+    ends = (lengths + 1).cumsum() - 1
+    starts = ends - lengths
+    spread = _ascii().take(points) if text.isascii() else _finish(points.astype(np.uint64))
+    sums, inverse = _prefix_sums(spread)
+    where = _letters().take(points, mode="clip").nonzero()[0]
+    owner = starts.searchsorted(where, side="right") - 1
+    fits = ends.take(owner) - where >= _SIZES
+    fits[0] &= points.take(where) > _LAST_LATIN
+    size, at = fits.nonzero()
+    begin = where.take(at)
+    opening = (starts.take(owner) == where) + _PIECE
+    stretch = np.concatenate([starts, begin])
+    hashes = sums.take(np.concatenate([ends, begin + size + PIECE_SIZES[0]])) - sums.take(stretch)
+    hashes *= inverse.take(stretch)
+    hashes[starts.size :] += opening.take(at)
+    hashes = _finish(hashes)
+    return Spelling(hashes[: starts.size], hashes[starts.size :], owner.take(at))
+
+
+def runs_of(tokens: Hashes) -> Hashes:
+    """The runs of two to ``WORD_ORDERS`` words, a row an order, at the word where they end.
+
+    A row's first places, where no run of its order has ended yet, hold nothing of use.
+    """
+    number = tokens.size
+    padded = np.zeros(number + _BEFORE, dtype=np.uint64)
+    padded[_BEFORE:] = tokens
+    size = padded.itemsize
+    # Row ``late`` has at every word the hash of the one ``late`` words before.
+    lagging = np.ndarray(
+        (WORD_ORDERS, number), np.uint64, padded, offset=_BEFORE * size, strides=(-size, size)
+    )
+    runs: Hashes = np.add.accumulate(lagging * _POWERS, axis=0)[1:]
+    return _finish(runs + _ORDERS)
+
+
 def extract(text: str) -> NGrams:
     """The n-grams of a normalised text."""
-    points = np.frombuffer(text.encode("utf-32-le", "replace"), dtype=np.uint32)
-    tables = _tables()
-    known = points if text.isascii() else np.minimum(points, _LAST_KNOWN)
-    kinds = tables.classes[known]
-    letters = kinds == _LETTER
-    starts, ends = _words(kinds, letters)
-    sums, inverse = _prefix_sums(tables.spread[known] if known is points else _spread(points))
-    tokens = _finish((sums[ends] - sums[starts]) * inverse[starts])
-    runs, run_ends = _runs(tokens)
-    pieces, owners = _pieces(points, letters, starts, ends, sums, inverse)
+    words = split(text)
+    spelling = spell(words.words)
+    places = np.arange(words.size)
+    runs = runs_of(spelling.tokens)
+    hashes = [spelling.tokens, *(runs[late - 1, late:] for late in range(1, WORD_ORDERS))]
+    ends = [places, *(places[late:] for late in range(1, WORD_ORDERS))]
     return NGrams(
-        hashes=np.concatenate([tokens, _finish(np.concatenate([tokens[:0], *runs, *pieces]))]),
-        words=np.concatenate([*run_ends, *owners]),
-        runs=tokens.size + sum(run.size for run in runs),
-        segments=_segments(tables, known, starts, ends),
+        hashes=np.concatenate([*hashes, spelling.pieces]),
+        words=np.concatenate([*ends, spelling.owners]),
+        runs=sum(run.size for run in hashes),
+        segments=words.segments,
     )
 
 
@@ -89,76 +185,6 @@ def hash_words(*words: str) -> int:
     return int(found.hashes[~found.pieces][-1])
 
 
-def _words(kinds: NDArray[np.uint8], letters: NDArray[np.bool_]) -> tuple[Indices, Indices]:
-    """Where words start and end: runs of letters, single ideographs, single marks."""
-    alone = kinds > _LETTER
-    around = np.zeros(kinds.size + 2, dtype=bool)
-    around[1:-1] = letters
-    # For truth values "greater" is "and not".
-    starts = (alone | (letters > around[:-2])).nonzero()[0]
-    ends = (alone | (letters > around[2:])).nonzero()[0] + 1
-    return starts, ends
-
-
-def _runs(tokens: Hashes) -> tuple[list[Hashes], list[Indices]]:
-    """N-grams of two to ``WORD_ORDERS`` words, not yet spread; where those of one word end, too."""
-    places = np.arange(tokens.size)
-    hashes: list[Hashes] = []
-    ends = [places]
-    run = tokens
-    for order in range(2, min(WORD_ORDERS, tokens.size) + 1):
-        run = run[:-1] * _STEP + tokens[order - 1 :]
-        hashes.append(run + np.uint64(order))
-        ends.append(places[order - 1 :])
-    return hashes, ends
-
-
-def _pieces(
-    points: NDArray[np.uint32],
-    letters: NDArray[np.bool_],
-    starts: Indices,
-    ends: Indices,
-    sums: Hashes,
-    inverse: Hashes,
-) -> tuple[list[Hashes], list[Indices]]:
-    """Character n-grams within words, told apart by whether they open the word; not yet spread."""
-    where = letters.nonzero()[0]
-    owner = starts.searchsorted(where, side="right") - 1
-    left = ends[owner] - where
-    before, back = sums[where], inverse[where]
-    opening = (starts[owner] == where) + _PIECE
-    hashes: list[Hashes] = []
-    owners: list[Indices] = []
-    for size in PIECE_SIZES:
-        inside = left >= size
-        if size == PIECE_SIZES[0]:
-            inside &= points[where] > _LAST_LATIN
-        at = inside.nonzero()[0]
-        if at.size:
-            hashes.append((sums[where[at] + size] - before[at]) * back[at] + opening[at])
-            owners.append(owner[at])
-    return hashes, owners
-
-
-def _segments(
-    tables: _Tables, known: NDArray[np.uint32], starts: Indices, ends: Indices
-) -> Indices:
-    """The sentence of every word.
-
-    A mark within a word or number ("3.14", "e.g.") ends nothing; a blank must follow.
-    """
-    segments = np.zeros(starts.size, dtype=np.int64)
-    own = known[starts]
-    marks = tables.marks[own].nonzero()[0]
-    if not marks.size:
-        return segments
-    following = np.append(known, np.uint32(0x20))[ends[marks]]
-    stops = np.zeros(starts.size + 1, dtype=bool)
-    stops[marks] = tables.alone[own[marks]] | tables.closes[following]
-    np.cumsum(stops[:-2] > stops[1:-1], out=segments[1:])
-    return segments
-
-
 def _prefix_sums(terms: Hashes) -> tuple[Hashes, Hashes]:
     powers, inverse = _powers(max(4096, 1 << terms.size.bit_length()))
     sums = np.zeros(terms.size + 1, dtype=np.uint64)
@@ -166,8 +192,9 @@ def _prefix_sums(terms: Hashes) -> tuple[Hashes, Hashes]:
     return sums, inverse
 
 
-def _spread(points: NDArray[np.uint32]) -> Hashes:
-    return _finish(points.astype(np.uint64))
+@cache
+def _ascii() -> Hashes:
+    return _finish(np.arange(0x80, dtype=np.uint64))
 
 
 def _finish(values: Hashes) -> Hashes:
@@ -187,32 +214,39 @@ def _powers(count: int) -> tuple[Hashes, Hashes]:
     return np.multiply.accumulate(step), np.multiply.accumulate(back)
 
 
-@dataclass(frozen=True, slots=True)
-class _Tables:
-    """For every code point of the basic plane: what it is, whether it can end a sentence
-    (``marks``), does so whatever follows (``alone``), lets one end before it (``closes``)."""
+@cache
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """One word, and one sentence up to the marks that end it and the blanks after them."""
+    classes = _classes()
+    letters, blanks = (_members(classes == one) for one in (_LETTER, _SEPARATOR))
+    stop = rf"(?:[{_ENDS}]|[{_STOPS}]{_AFTER_STOP})"
+    within = rf"(?:[^{_ENDS}{_STOPS}]+|(?!{stop})[{_STOPS}])"
+    return (
+        re.compile(f"[{letters}]+|[^{letters}{blanks}]"),
+        re.compile(f"{within}+(?:{stop}[{blanks}]*)*|(?:{stop}[{blanks}]*)+"),
+    )
 
-    classes: NDArray[np.uint8]
-    marks: NDArray[np.bool_]
-    alone: NDArray[np.bool_]
-    closes: NDArray[np.bool_]
-    spread: Hashes
+
+def _members(those: NDArray[np.bool_]) -> str:
+    """Code points as the inside of a set in a regular expression."""
+    around = np.zeros(those.size + 2, dtype=np.int8)
+    around[1:-1] = those
+    edges = np.diff(around).nonzero()[0].reshape(-1, 2).tolist()
+    return "".join(f"\\u{first:04x}-\\u{after - 1:04x}" for first, after in edges)
 
 
 @cache
-def _tables() -> _Tables:
-    points = np.arange(_LAST_KNOWN + 1, dtype=np.uint32)
-    classes = np.array([_class_of(point) for point in points.tolist()], dtype=np.uint8)
-    classes[_LAST_KNOWN] = _MARK  # stands for all that is beyond
-    marks = np.zeros(points.size, dtype=bool)
-    marks[[ord(mark) for mark in _ENDS]] = True
-    return _Tables(
-        classes=classes,
-        marks=marks,
-        alone=(points > 0x7F) | (points == 0x0A),
-        closes=(points <= 0x20) | np.isin(points, (0x22, 0x27, 0x29)),
-        spread=_spread(points[:0x80]),
-    )
+def _classes() -> NDArray[np.uint8]:
+    """What every code point of the basic plane is; the last one stands for all beyond."""
+    classes = np.array([_class_of(point) for point in range(_LAST_KNOWN + 1)], dtype=np.uint8)
+    classes[_LAST_KNOWN] = _MARK
+    return classes
+
+
+@cache
+def _letters() -> NDArray[np.bool_]:
+    letters: NDArray[np.bool_] = _classes() == _LETTER
+    return letters
 
 
 def _class_of(point: int) -> int:

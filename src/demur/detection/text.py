@@ -28,9 +28,9 @@ _SPELLINGS = {
 _ESCAPES = re.compile(r"\\u([0-9a-fA-F]{4})|\\([nrt\"/])")
 _ESCAPED = {"n": "\n", "r": "\n", "t": " ", '"': '"', "/": "/"}
 _BLANKS = re.compile(r"[^\S\n]+")
-_LINES = re.compile(r" ?\n\s*")
+_LINES = re.compile(r"\n\s+")
 _DIGITS = re.compile(r"\d")
-_BACKTICKS = re.compile("`{2,}")
+_BACKTICKS = re.compile("``+")
 
 
 def visible(text: str) -> str:
@@ -64,7 +64,11 @@ def normalise(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     text = _BACKTICKS.sub("\n", text).translate(_SPELLINGS)
-    text = _LINES.sub("\n", _BLANKS.sub(" ", text)).strip()
+    text = text.replace("\t", " ")
+    # Of one spelling already, nearly always: looking is cheaper than replacing blanks by blanks.
+    if "  " in text or not text.isascii():
+        text = _BLANKS.sub(" ", text)
+    text = _LINES.sub("\n", text.replace(" \n", "\n")).strip()
     return _DIGITS.sub("0", text.lower())
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from ..detection.network import DENSE, Network, slots_of
-from ..detection.ngrams import NGrams, extract
+from ..detection.ngrams import NGrams, extract, split
 from ..detection.text import judged
 from .fresh import Fresh
 from .network import OUTPUTS, Net, collate
@@ -25,7 +25,11 @@ KINDS = ("policy", "capability", "scope")
 
 def read(text: str) -> NGrams:
     """The features of a raw response; a text with no words at all gives one empty word."""
-    return extract(judged(text) or "\n")
+    return extract(_readable(text))
+
+
+def _readable(text: str) -> str:
+    return judged(text) or "\n"
 
 
 class Fit(Run[Sequence[Row]]):
@@ -119,7 +123,8 @@ def answers_of(network: Network, texts: Sequence[str]) -> NDArray[np.float64]:
     """The network's logits, one row a text, in the order of ``OUTPUTS``."""
     if not texts:
         return np.zeros((0, len(OUTPUTS)))
-    return np.stack([network.outputs(read(text)) for text in texts]).astype(np.float64)
+    words = [split(_readable(text)) for text in texts]
+    return np.stack([network.outputs(found) for found in words]).astype(np.float64)
 
 
 def schedule(total: int) -> Callable[[int], float]:

@@ -1,0 +1,81 @@
+"""What single words say, kept."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from demur.detection import lexicon
+from demur.detection.lexicon import LONGEST, Floats, Lexicon
+from demur.detection.ngrams import Hashes, spell
+
+WORDS = st.lists(st.text("abc抱歉", min_size=1, max_size=4), min_size=1, max_size=30)
+
+
+def read(words: Sequence[str]) -> tuple[Hashes, Floats]:
+    """A word's hash, and its length and first letter as its vector."""
+    vectors = np.array([[len(word), ord(word[0])] for word in words], dtype=np.float32)
+    return spell(words).tokens, vectors
+
+
+def check(known: Lexicon, words: Sequence[str]) -> None:
+    for found, expected in zip(known.look_up(words), read(words), strict=True):
+        assert found.tolist() == expected.tolist()
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for a few words only."""
+    monkeypatch.setattr(lexicon, "KEPT", 16)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=8))
+def test_what_is_kept_changes_no_answer(texts: list[list[str]]) -> None:
+    """Words come out as they are read, whether any, some or all of a text's were seen before."""
+    known = Lexicon(read, 2)
+    for words in texts:
+        check(known, words)
+
+
+def test_a_word_is_read_once() -> None:
+    """Words that are kept are not read again; those too long to be kept are."""
+    seen: list[str] = []
+
+    def noting(words: Sequence[str]) -> tuple[Hashes, Floats]:
+        seen.extend(words)
+        return read(words)
+
+    known, long = Lexicon(noting, 2), "x" * (LONGEST + 1)
+    for _ in range(3):
+        check(known, ["no", long, "no", "way"])
+    assert sorted(seen) == sorted(["no", "way", long, long, long])
+
+
+@pytest.mark.usefixtures("few")
+def test_too_many_words_begin_it_again() -> None:
+    """However many words come, no more than ``KEPT`` are kept, and answers stay right."""
+    known = Lexicon(read, 2)
+    for start in range(0, 200, 7):
+        check(known, [f"w{number}" for number in range(start, start + 11)])
+        assert len(known._shelf.places) <= lexicon.KEPT
+    check(known, [f"v{number}" for number in range(50)])
+
+
+@pytest.mark.usefixtures("few")
+def test_many_threads_get_their_own_words() -> None:
+    """Threads that fill it, and begin it again under each other, all read what they asked for."""
+    known = Lexicon(read, 2)
+
+    def work(seed: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(300):
+            check(known, [f"w{chance.randrange(40)}" for _ in range(6)])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
