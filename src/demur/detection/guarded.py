@@ -25,6 +25,8 @@ HUNG_LIMIT: Final = 8
 WAY_BACK: Final = 0.05
 """Of the time for an answer, what is kept for waking whoever waits: no timer is early."""
 
+_KINDS: Final = get_args(Kind)
+
 _log = logging.getLogger("demur")
 
 
@@ -53,6 +55,8 @@ class Guarded:
     def classify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
         """See ``Detector``."""
         with self._failing():
+            if not self.blocking:
+                return self._checked(self._detector.classify(evidence, final=final), final=final)
             answer = self._start(evidence, final)
             try:
                 verdict = answer.result(self._wait)
@@ -76,11 +80,15 @@ class Guarded:
 
     async def _here(self, evidence: Evidence, final: bool) -> Verdict:
         """The answer of a detector that does not block, or waits by itself for what would."""
-        aclassify = getattr(self._detector, "aclassify", None)
-        if aclassify is None:
+        begin = getattr(self._detector, "begin", getattr(self._detector, "aclassify", None))
+        if begin is None:
             return self.classify(evidence, final=final)
-        with self._failing(), anyio.fail_after(self._wait):
-            return self._checked(await aclassify(evidence, final=final), final=final)
+        with self._failing():
+            verdict = begin(evidence, final=final)
+            if not isinstance(verdict, Verdict):
+                with anyio.fail_after(self._wait):
+                    verdict = await verdict
+            return self._checked(verdict, final=final)
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
@@ -96,15 +104,12 @@ class Guarded:
             raise failure from error
 
     def _start(self, evidence: Evidence, final: bool) -> Future[Any]:
-        """The answer to come: from the detector's own queue, a thread, or here and now."""
+        """The answer to come: from the detector's own queue, or a thread."""
         submit = getattr(self._detector, "submit", None)
         if submit is not None:
             future: Future[Any] = submit(evidence, final=final)
             return future
         answer = _Answer()
-        if not self.blocking:
-            answer.run(self._detector, evidence, final)
-            return answer
         with self._lock:
             if self._hung >= self._hung_limit:
                 raise DetectorError(
@@ -153,10 +158,12 @@ class Guarded:
             if not isinstance(value, Real) or not 0 <= cast("float", value) <= 1:
                 raise self._misshapen(f"a {field} that is no number in [0, 1]")
         kind = verdict.kind
-        if kind is not None and not (isinstance(kind, str) and kind in get_args(Kind)):
-            raise self._misshapen(f"a kind that is none of {', '.join(get_args(Kind))}")
+        if kind is not None and not (isinstance(kind, str) and kind in _KINDS):
+            raise self._misshapen(f"a kind that is none of {', '.join(_KINDS)}")
         if not isinstance(verdict.stage, str) or not verdict.stage.isprintable():
             raise self._misshapen("a stage that is no printable name")
+        if type(verdict.score) is float and type(verdict.threshold) is float:
+            return verdict
         return replace(verdict, score=float(verdict.score), threshold=float(verdict.threshold))
 
     def _misshapen(self, what: str) -> DetectorError:
