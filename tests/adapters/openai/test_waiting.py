@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import threading
 import time
 
@@ -12,6 +13,9 @@ from openai_stage import ANSWER, MESSAGES, REFUSAL, piece, sse
 
 import demur
 from demur.testing import PhraseDetector, Reply, Upstream
+
+# The SDK's own HTTP library: httpx, and httpx2 from openai 3 on.
+FAMILY = importlib.import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
 
 
 def test_closing_from_another_thread_wakes_a_blocked_reader():
@@ -72,3 +76,59 @@ async def test_a_hundred_streams_at_once_do_not_mix():
         texts = await asyncio.gather(*(one() for _ in range(100)))
         assert set(texts) == {ANSWER}
         await client.close()
+
+
+class FailingClose(FAMILY.SyncByteStream, FAMILY.AsyncByteStream):
+    """A stream that was answered whole, on a connection that cannot be closed."""
+
+    parts = tuple(sse(piece("Sure."), "[DONE]"))
+
+    def __iter__(self):
+        return iter(self.parts)
+
+    async def __aiter__(self):
+        for part in self.parts:
+            yield part
+
+    def close(self):
+        raise RuntimeError("the connection cannot be closed")
+
+    async def aclose(self):
+        self.close()
+
+
+def respond(request):
+    headers = {"content-type": "text/event-stream"}
+    return FAMILY.Response(200, headers=headers, stream=FailingClose(), request=request)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_close_that_fails_is_heard_as_without_demur(wrapped):
+    """The caller who reads a stream to its end is told that its connection could not be closed."""
+    http = FAMILY.Client(transport=FAMILY.MockTransport(respond))
+    client = openai.OpenAI(api_key="x", http_client=http, max_retries=0)
+    if wrapped:
+        client = demur.wrap(client, fallbacks=["second"], detector=PhraseDetector())
+    stream = client.chat.completions.create(model="primary", messages=MESSAGES, stream=True)
+    seen = []
+    with pytest.raises(RuntimeError, match="cannot be closed"):
+        seen.extend(item.choices[0].delta.content for item in stream)
+    http.close()
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_an_awaited_close_that_fails_is_heard_as_without_demur(wrapped):
+    """The same for an asynchronous client."""
+
+    async def arespond(request):
+        return respond(request)
+
+    http = FAMILY.AsyncClient(transport=FAMILY.MockTransport(arespond))
+    client = openai.AsyncOpenAI(api_key="x", http_client=http, max_retries=0)
+    if wrapped:
+        client = demur.wrap(client, fallbacks=["second"], detector=PhraseDetector())
+    stream = await client.chat.completions.create(model="primary", messages=MESSAGES, stream=True)
+    with pytest.raises(RuntimeError, match="cannot be closed"):
+        async for _ in stream:
+            pass
+    await http.aclose()

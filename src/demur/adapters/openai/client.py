@@ -94,7 +94,7 @@ def _blocking(plain: Any) -> tuple[Any, Any]:
         )
         held = run.advance() or ()
         opened: OpenedStream = run.served
-        opened.http.stream = replay(opened.source, run, held)
+        opened.http.stream = replay(opened.source, run, held, opened.raise_failure)
         return _tagged_stream(exchange, opened, lambda: run.outcome)
 
     @functools.wraps(plain.close)
@@ -126,7 +126,7 @@ def _awaiting(plain: Any) -> tuple[Any, Any]:
         )
         held = await run.advance() or ()
         opened: OpenedStream = run.served
-        opened.http.stream = async_replay(opened.source, run, held)
+        opened.http.stream = async_replay(opened.source, run, held, opened.raise_failure)
         return _tagged_stream(exchange, opened, lambda: run.outcome)
 
     @functools.wraps(plain.close)

@@ -93,7 +93,7 @@ class Exchange:
 class OpenedStream:
     """A streamed response being read. ``source`` is the byte stream the SDK would have read.
 
-    A thread that reads it has the ``turn``.
+    A thread that reads it has the ``turn``. ``failure`` is what closing it raised.
     """
 
     result: Any
@@ -103,6 +103,7 @@ class OpenedStream:
     reader: ByteReader
     turn: threading.Lock = field(default_factory=threading.Lock)
     rested: bool = False
+    failure: Exception | None = None
 
     @classmethod
     def of(cls, result: Any, shape: Shape, parts: Callable[[Any], Any]) -> OpenedStream:
@@ -110,6 +111,12 @@ class OpenedStream:
         source = http.stream
         reader = ByteReader(shape, http.headers)
         return cls(result, http, source, parts(source), reader)
+
+    def raise_failure(self) -> None:
+        """Tell whoever closes the response what its own stream would have told them."""
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
 
     def rest(self) -> Any:
         """What is left to say once the bytes are over: a chunk once, then ``None``."""

@@ -62,6 +62,9 @@ class BlockingPort:
                 stream.http.close()
             else:
                 stream.source.close()
+        except Exception as error:
+            stream.failure = error
+            raise
         finally:
             if free:
                 stream.turn.release()
@@ -107,10 +110,14 @@ class AwaitingPort:
         return chunk
 
     async def close(self, stream: OpenedStream) -> None:
-        if stream.http.stream is stream.source:
-            await stream.http.aclose()
-        else:
-            await stream.source.aclose()
+        try:
+            if stream.http.stream is stream.source:
+                await stream.http.aclose()
+            else:
+                await stream.source.aclose()
+        except Exception as error:
+            stream.failure = error
+            raise
 
     def emit(self, record: Outcome) -> None:
         self._exchange.emit(record)

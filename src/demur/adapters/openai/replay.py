@@ -7,7 +7,7 @@ either, so the classes here are made for the family of the stream they replace.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
 from typing import Any, Protocol
 
@@ -30,11 +30,15 @@ class _Replay:
     """Chunks already released, then what the source releases.
 
     Iterating again goes on where the last iteration stopped: openai 3.x drains a stream so.
+    ``closed`` is called once the source is closed, and may raise.
     """
 
-    def __init__(self, source: BlockingSource, held: tuple[Chunk, ...]) -> None:
+    def __init__(
+        self, source: BlockingSource, held: tuple[Chunk, ...], closed: Callable[[], None]
+    ) -> None:
         self._source = source
         self._ready = deque(held)
+        self._closed = closed
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -51,14 +55,18 @@ class _Replay:
     def close(self) -> None:
         self._ready.clear()
         self._source.close()
+        self._closed()
 
 
 class _AsyncReplay:
     """``_Replay`` for asynchronous responses."""
 
-    def __init__(self, source: AwaitingSource, held: tuple[Chunk, ...]) -> None:
+    def __init__(
+        self, source: AwaitingSource, held: tuple[Chunk, ...], closed: Callable[[], None]
+    ) -> None:
         self._source = source
         self._ready = deque(held)
+        self._closed = closed
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -75,6 +83,7 @@ class _AsyncReplay:
     async def aclose(self) -> None:
         self._ready.clear()
         await self._source.close()
+        self._closed()
 
 
 class Whole:
@@ -120,15 +129,29 @@ class _Awaited:
         self._source.close()
 
 
-def replay(original: Any, source: BlockingSource, held: tuple[Chunk, ...]) -> Any:
+def _nothing() -> None:
+    """Closing went well."""
+
+
+def replay(
+    original: Any,
+    source: BlockingSource,
+    held: tuple[Chunk, ...],
+    closed: Callable[[], None] = _nothing,
+) -> Any:
     """A stream of ``original``'s family that gives ``held`` and then what ``source`` releases."""
     family = _family(type(original), "SyncByteStream")
-    return _joined(_Replay, family)(source, held)
+    return _joined(_Replay, family)(source, held, closed)
 
 
-def async_replay(original: Any, source: AwaitingSource, held: tuple[Chunk, ...]) -> Any:
+def async_replay(
+    original: Any,
+    source: AwaitingSource,
+    held: tuple[Chunk, ...],
+    closed: Callable[[], None] = _nothing,
+) -> Any:
     family = _family(type(original), "AsyncByteStream")
-    return _joined(_AsyncReplay, family)(source, held)
+    return _joined(_AsyncReplay, family)(source, held, closed)
 
 
 def _family(stream_class: type, base_name: str) -> Any:
