@@ -3,15 +3,24 @@
     python tests/benchmarks/field.py [--requests 300] [--rounds 5] [--data .../eval_xstest.jsonl.gz]
 
 Each way is a LiteLLM proxy process of its own before one loopback upstream. Rounds take turns, so
-that what else the machine does hits all alike. LLM Guard's NoRefusal is not in the table: its
-scanner downloads the weights of ProtectAI/distilroberta-base-rejection-v1, which has to be possible
-here first; the same model is what `detection_speed.py` and `transformer.py` time.
+that what else the machine does hits all alike.
+
+LLM Guard's scanner takes part where it is installed. Its presidio and the proxy want different
+releases of `cryptography`, so that no one `pip install` has both; two have, the proxy's last:
+
+    pip install llm-guard==0.3.16 torch==2.13.0
+    pip install 'litellm[proxy]==1.108.7' -e .
+
+`--rejection-model` names the scanner's model: a folder, or its name on the hub where that can be
+reached. Without, one of that architecture is made with random weights, which is as fast, and whose
+quality is not measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import json
 import os
 import platform
@@ -34,10 +43,10 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "adapters" / "litellm"))
 
 from proxy_stage import GUARDRAIL, MASTER_KEY, Proxy  # noqa: E402
+from transformer import REFUSAL, fit_head  # noqa: E402
 
 from demur.detection.building import build_detector  # noqa: E402
 from demur.testing import Reply, Upstream  # noqa: E402
-from demur.training.keywords import KeywordDetector  # noqa: E402
 from demur.training.metrics import quality  # noqa: E402
 from demur.training.rows import clean, read_rows  # noqa: E402
 from demur.vocabulary import Evidence  # noqa: E402
@@ -53,6 +62,8 @@ WAYS = {
     "regex rule": "field_guards.Rule",
     "demur (embedded)": GUARDRAIL,
 }
+SCANNER = "LLM Guard's NoRefusal"
+SCANNED_TOKENS = 128  # where NoRefusal cuts
 TOKENS_A_SECOND = 50
 MODELS = {"plain": "m", "spare": "m"}
 
@@ -94,24 +105,75 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=20, help="a round and way")
     parser.add_argument("--at-once", type=int, default=8)
     parser.add_argument("--data", type=Path, help="labelled responses, for the detectors' quality")
+    parser.add_argument("--rejection-model", help="LLM Guard's; random weights without")
     given = parser.parse_args()
+    absent = scanner_missing(given.rejection_model)
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
           f"load {os.getloadavg()[0]:.1f}, {time.strftime('%Y-%m-%d')}\n")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         base_url = stack.enter_context(served())
+        ways = dict(WAYS)
+        if absent is None:
+            ways[SCANNER] = "field_guards.Scanner"
+            os.environ["REJECTION_MODEL"] = given.rejection_model or random_model(folder)
         proxies = {
             name: stack.enter_context(
                 Way(Path(folder, str(number)), base_url=base_url, models=MODELS,
                     policy=POLICY, guardrail=guardrail or "none")
             )
-            for number, (name, guardrail) in enumerate(WAYS.items())
+            for number, (name, guardrail) in enumerate(ways.items())
         }  # fmt: skip
         for proxy in proxies.values():
             proxy.wait_until_up()
         times = asyncio.run(measure(proxies, given))
         table(times, {name: proxy.resident for name, proxy in proxies.items()}, given.requests)
+    if absent is not None:
+        print(f"\n{SCANNER} has no row: {absent}")
+    elif given.rejection_model is None:
+        print(f"\n{SCANNER} had random weights, for its speed alone")
     if given.data is not None:
-        detectors(given.data)
+        detectors(given.data, absent, given.rejection_model)
+
+
+def scanner_missing(model: str | None) -> str | None:
+    """Why LLM Guard cannot take part, if so."""
+    needed = ["llm_guard", *([] if model else ["torch", "tokenizers", "transformers"])]
+    lacking = [name for name in needed if importlib.util.find_spec(name) is None]
+    return f"no module {', '.join(lacking)} (how: tests/benchmarks/field.py)" if lacking else None
+
+
+def random_model(folder: str) -> str:
+    """A folder with the architecture of LLM Guard's model, and a head that lets our answer pass."""
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import RobertaConfig, RobertaForSequenceClassification, RobertaTokenizerFast
+
+    where = Path(folder, "rejection-model")
+    where.mkdir()
+    bpe = ByteLevelBPETokenizer()
+    # Nothing of the answer, which must be no fewer tokens than the real vocabulary makes of it.
+    bpe.train_from_iterator(
+        [REFUSAL] * 50,
+        vocab_size=400,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        show_progress=False,
+    )
+    bpe.save_model(str(where))
+    tokenizer = RobertaTokenizerFast.from_pretrained(str(where), model_max_length=512)
+    torch.manual_seed(0)
+    labels = {0: "NORMAL", 1: "REJECTION"}
+    model = RobertaForSequenceClassification(
+        RobertaConfig(
+            vocab_size=50265, max_position_embeddings=514, num_hidden_layers=6, type_vocab_size=1,
+            layer_norm_eps=1e-5, id2label=labels, label2id={v: k for k, v in labels.items()},
+        )
+    ).eval()  # fmt: skip
+    texts = [REFUSAL, "".join(WORDS)]
+    cut = {"padding": True, "truncation": True, "max_length": SCANNED_TOKENS}
+    fit_head(model, tokenizer(texts, return_tensors="pt", **cut))
+    model.save_pretrained(where)
+    tokenizer.save_pretrained(where)
+    return str(where)
 
 
 @contextmanager
@@ -216,21 +278,55 @@ def table(times: dict[str, Times], memory: dict[str, float], requests: int) -> N
         print(f"| {name} | {' | '.join(cells)} |")  # fmt: skip
 
 
-def detectors(path: Path) -> None:
+def detectors(path: Path, absent: str | None, model: str | None) -> None:
+    """Each detector's quality, and milliseconds a response, asked one after another."""
     rows = clean(read_rows(path))
     labels = np.array([row.label for row in rows])
-    head = f"detector, on {path.name} ({len(rows)})"
-    print(f"\n| {head} | F1 | false positives | ms a response |")
-    print("| --- | ---: | ---: | ---: |")
-    compared = {"regex rule": KeywordDetector(), "embedded": build_detector()}
-    for name, detector in compared.items():
-        start = time.perf_counter()
-        verdicts = [detector.classify(Evidence(row.response), final=True) for row in rows]
-        spent = (time.perf_counter() - start) * 1000 / len(rows)
-        scores = np.array([verdict.score for verdict in verdicts])
-        calls = np.array([verdict.label == "refusal" for verdict in verdicts])
-        found = quality(scores, calls, labels)
-        print(f"| {name} | {found.f1:.3f} | {found.false_positive_rate:.3f} | {spent:.2f} |")
+    print(
+        f"\n| detector, on {path.name} ({len(rows)}) | F1 | false positives | ms, median | mean |"
+    )
+    print("| --- |" + " ---: |" * 4)
+    for name, refused in judges(absent, model).items():
+        calls, spent = [], []
+        for row in rows:
+            start = time.perf_counter()
+            calls.append(refused(row.response))
+            spent.append((time.perf_counter() - start) * 1000)
+        found = quality(np.array(calls, dtype=float), np.array(calls), labels)
+        cells = [
+            f"{found.f1:.3f}",
+            f"{found.false_positive_rate:.3f}",
+            f"{np.median(spent):.2f}",
+            f"{np.mean(spent):.2f}",
+        ]
+        print(f"| {name} | {' | '.join(cells)} |")
+    if absent is not None:
+        print(f"\nLLM Guard's scanners are not measured: {absent}")
+    elif model is None:
+        print(f"\n{SCANNER} is not measured: random weights have no quality; --rejection-model "
+              "names the real ones, ProtectAI/distilroberta-base-rejection-v1")  # fmt: skip
+
+
+def judges(absent: str | None, model: str | None) -> dict[str, Callable[[str], bool]]:
+    """What says of a response whether it is a refusal, the guardrails' own rules among them."""
+    import field_guards
+
+    own = build_detector()
+    found: dict[str, Callable[[str], bool]] = {
+        "regex rule": field_guards.refusing,
+        "demur (embedded)": lambda text: own.classify(Evidence(text)).label == "refusal",
+    }
+    if absent is None:
+        from llm_guard.output_scanners import NoRefusalLight
+        from llm_guard.util import configure_logger
+
+        configure_logger("ERROR")
+        light = NoRefusalLight()
+        found["LLM Guard's NoRefusalLight"] = lambda text: not light.scan("", text)[1]
+        if model is not None:
+            whole = field_guards.no_refusal(model)
+            found[SCANNER] = lambda text: not whole.scan("", text)[1]
+    return found
 
 
 if __name__ == "__main__":
