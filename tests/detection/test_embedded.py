@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -140,6 +141,14 @@ def test_of_a_megabyte_the_ends_are_judged(detector: EmbeddedDetector) -> None:
     whole = judge(detector, filler + end)
     assert whole == judge(detector, "word " * 2_000 + end)
     assert whole.score > judge(detector, filler).score
+
+
+def test_can_be_sent_to_another_process(detector: EmbeddedDetector) -> None:
+    """A copy made by pickling, as process pools do, gives the same verdicts."""
+    evidence = Evidence(text="Sorry, I won't be doing that.")
+    detector.classify(evidence)
+    copy = pickle.loads(pickle.dumps(detector))
+    assert copy.classify(evidence) == detector.classify(evidence)
 
 
 def test_threshold_can_be_set() -> None:

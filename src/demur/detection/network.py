@@ -54,6 +54,10 @@ class Network:
     def __post_init__(self) -> None:
         object.__setattr__(self, "lexicon", Lexicon(self._read, self.table.shape[1]))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process begins a lexicon of its own."""
+        return type(self), (self.keys, self.table, self.scale, self.slots, self.dense)
+
     @classmethod
     def load(cls, path: Path) -> Network:
         """Read ``weights.npz``; raises ``ModelError`` where it is missing or not a model."""
