@@ -216,3 +216,9 @@ def test_any_original_response(original: Any, as_text: bool) -> None:
     payload = {"object": "chat.completion", "choices": [choice]}
     assert len(unfolded(payload, logging_obj)["choices"]) == 1
     assert len(read_completion(CHAT, payload, logging_obj).choices) == 1
+
+
+def test_a_subclass_is_refused_where_it_is_written() -> None:
+    """LiteLLM would call none of the hooks that it inherits."""
+    with pytest.raises(TypeError, match="Mine: LiteLLM calls no hook"):
+        type("Mine", (DemurGuardrail,), {})

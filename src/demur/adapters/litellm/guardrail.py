@@ -58,6 +58,12 @@ class DemurGuardrail(CustomGuardrail):
     are set from the policy. Raises ``PolicyError`` where the configuration cannot work.
     """
 
+    def __init_subclass__(cls, **_: Any) -> None:
+        raise TypeError(
+            f"{cls.__qualname__}: LiteLLM calls no hook that a guardrail's class inherits, so a "
+            "subclass of DemurGuardrail would let streams pass unseen; pass it detector= instead"
+        )
+
     def __init__(
         self,
         policy: Source | None = None,
