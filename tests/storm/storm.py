@@ -35,7 +35,11 @@ KEPT = 10
 
 @dataclass(slots=True)
 class State:
-    """The count so far; what ``--resume`` reads and writes."""
+    """The count so far; what ``--resume`` reads and writes.
+
+    ``memory`` is resident MB, ``objects`` the blocks Python's allocator has given out: all live
+    objects but the largest. Each is kept with the number of requests done by then.
+    """
 
     seed: int
     done: int = 0
@@ -44,6 +48,7 @@ class State:
     violations: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
     memory: list[tuple[int, float]] = field(default_factory=list)
+    objects: list[tuple[int, float]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return {kept.name: getattr(self, kept.name) for kept in fields(self)}
@@ -76,6 +81,7 @@ class Storm:
                 while self.state.done < requests:
                     numbers = range(self.state.done, min(self.state.done + self._batch, requests))
                     await self._run_batch(upstream, numbers)
+                    self._look_at_memory()
                     if progress is not None:
                         progress(self.state)
                 self._clients.release()
@@ -104,7 +110,11 @@ class Storm:
         self._clients.records.clear()
         self.state.done = numbers.stop
         self.state.seconds += time.monotonic() - start
+
+    def _look_at_memory(self) -> None:
+        gc.collect()
         self.state.memory.append((self.state.done, resident()))
+        self.state.objects.append((self.state.done, sys.getallocatedblocks()))
 
     async def _guarded(self, made: Scenario) -> Sighting:
         async with self._limit:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .__main__ import load, main
+import pytest
+
+from .__main__ import load, main, report
 from .oracle import Ending, wrong
 from .scenario import scenario
 from .sighting import Sighting
@@ -42,6 +44,18 @@ def test_a_scenario_depends_on_seed_and_number_alone() -> None:
     """Both processes of a storm can work it out; another seed gives another storm."""
     assert [scenario(3, i) for i in range(50)] == [scenario(3, i) for i in range(50)]
     assert [scenario(3, i) for i in range(50)] != [scenario(4, i) for i in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("kept", "megabytes", "status"), [(0.1, 0.0005, 0), (3.0, 0.0, 1), (0.1, 0.002, 1)]
+)
+def test_what_requests_keep_fails_the_storm(kept, megabytes, status, capsys) -> None:
+    """Some objects a request, or 2 kB of what is none; not the noise of pools and the allocator."""
+    looks = range(2_000, 42_000, 2_000)
+    memory = [(done, 400 + megabytes * done) for done in looks]
+    objects = [(done, 700_000 + kept * done) for done in looks]
+    assert report(State(1, 40_000, 1.0, memory=memory, objects=objects)) == status
+    assert f"{kept:+.2f} kept a request" in capsys.readouterr().out
 
 
 def test_the_command_resumes(tmp_path: Path, monkeypatch, capsys) -> None:
