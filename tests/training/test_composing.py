@@ -7,7 +7,9 @@ import pytest
 
 from demur.training.cases import hard_cases
 from demur.training.composing import Composer, languages
+from demur.training.recipe import AugmentSettings
 from demur.training.rows import Row
+from demur.training.sampling import present
 
 ROWS = [
     Row("Bread needs flour, water, salt and time. " * 10, 0, lang="en"),
@@ -35,6 +37,26 @@ def test_the_same_seed_composes_the_same() -> None:
     """Composing depends on nothing but its seed."""
     first, second = (Composer(ROWS, np.random.default_rng(5)).compose(50) for _ in range(2))
     assert first == second
+
+
+def test_an_answer_that_is_broken_off_is_never_shown_in_part() -> None:
+    """Of refusals that begin as answers no beginning is shown as a refusal."""
+    random = np.random.default_rng(1)
+    rows = [row for row in Composer(ROWS, random).compose(2000) if row.label]
+    late = [row for row in rows if row.late]
+    assert 0.05 < len(late) / len(rows) < 0.2
+    assert any(row.response.startswith("Bread needs flour") for row in late)
+    assert all(row.final for row in present(late, random, AugmentSettings(), prefixes=1.0))
+    assert not any(
+        row.final for row in present(rows, random, AugmentSettings(), 1.0) if not row.late
+    )
+
+
+def test_lists_stand_on_both_sides() -> None:
+    """What a refusal offers instead, a normal answer lists as well: a list tells nothing."""
+    rows = Composer(ROWS, np.random.default_rng(2)).compose(6000)
+    option = "Consider counselling or a support group"
+    assert {row.label for row in rows if option in row.response} == {0, 1}
 
 
 def test_hard_cases_are_not_templates() -> None:

@@ -25,7 +25,7 @@ EMBEDDED: dict[str, Any] = {
     "network": {"width": 8, "filters": 16, "hidden": 12, "dropout": 0.1},
     "features": {"minimum": 2, "runs": 6000, "frequent": 4000, "pieces": 4000},
     "fit": {"epochs": 3, "texts": 400, "forget": 0.05, "rate": 0.01, "embedding_rate": 0.02},
-    "augment": {"templates": 800},
+    "augment": {"templates": 1200},
 }
 TRANSFORMER: dict[str, Any] = {
     "kind": "transformer",

@@ -7,6 +7,7 @@ when a robot in a story says it, in a letter somebody asked for, or as the objec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,12 @@ _FAMILIES = ("refuse", "soft", "capability", "scope")
 _FAMILY_SHARES = (0.52, 0.22, 0.14, 0.12)
 _RUNS_ON = (",", "but", "aber", "mais", "pero", "ma", "mas", "maar", "men", "ale", "но", "але")
 
+_BROKEN_OFF = 0.12
+"""Of the refusals, those that break off a normal answer."""
+_WITH_OPTIONS = 0.12
+"""Of the refusals, those that go on to offer something else at length."""
+_BULLET = re.compile(r"^\s*(?:[-*\u2022]|\d+[.)])\s+(\S.{14,180})$", re.MULTILINE)
+_MARKERS = ("- {}", "* {}", "{n}. {}", "- **{}**", "{}")
 _FULL_STOPS = (".", "!", "?", ":", "\u3002", "\uff01", "\uff1f", "\u0964")
 
 
@@ -40,6 +47,10 @@ class Composer:
         self._bare: list[str] = _read(FOLDER.parent / "common.yaml")["bare"]
         self._normal = _by_language(rows, 0)
         self._refusals = _by_language(rows, 1)
+        self._items = {
+            lang: [item for text in texts for item in _BULLET.findall(text)]
+            for lang, texts in self._normal.items()
+        }
         shares = np.array([_share(lang) for lang in self._lists])
         self._shares = shares / shares.sum()
         self._patterns: tuple[tuple[float, Callable[[str], str]], ...] = (
@@ -51,6 +62,8 @@ class Composer:
             (0.05, self._disclaimed),
             (0.05, self._details),
             (0.04, self._short),
+            (0.05, self._continued),
+            (0.07, self._listed),
         )
 
     def compose(self, number: int) -> list[Row]:
@@ -61,6 +74,12 @@ class Composer:
 
     def _one(self, lang: str) -> Row:
         if self._chance(0.5):
+            if self._chance(_BROKEN_OFF):
+                text = self._join(lang, [self._begun(lang), self._core(lang, "refuse")])
+                return Row(text, 1, source="templates", lang=lang, kind="policy", late=True)
+            if self._chance(_WITH_OPTIONS):
+                text = self._with_options(lang)
+                return Row(text, 1, source="templates", lang=lang, kind="policy")
             text, kind = self.refusal(lang)
             return Row(text, 1, source="templates", lang=lang, kind=kind)
         shares = np.array([share for share, _ in self._patterns])
@@ -94,6 +113,28 @@ class Composer:
         if opener.rstrip().endswith(_RUNS_ON) or not opener.endswith(_FULL_STOPS):
             return f"{opener}{space}{_small(sentence)}"
         return f"{opener}{space}{_capital(sentence)}"
+
+    def _with_options(self, lang: str) -> str:
+        """A refusal that says what could be done instead, which nobody asked for."""
+        said = [self._core(lang, "refuse"), *self._some(lang, "reasons", 0.3)]
+        if "instead" not in self._lists[lang]:
+            return self._join(lang, [*said, self._pick(lang, "redirects")])
+        parts = [self._join(lang, [*said, self._pick(lang, "instead")]), self._list(lang)]
+        return "\n\n".join([*parts, *self._some(lang, "redirects", 0.3)])
+
+    def _listed(self, lang: str) -> str:
+        """What stands on the other side of it: a list that somebody did ask for."""
+        return "\n\n".join([self._begun(lang), self._list(lang)])
+
+    def _list(self, lang: str) -> str:
+        """Two to five items: options, or those of a real answer's list."""
+        offered = self._lists[lang].get("options", self._lists[lang]["details"])
+        real = self._items.get(lang, [])
+        shelf = real if len(real) > 50 and self._chance(0.4) else offered
+        number = min(len(shelf), int(self._random.integers(2, 6)))
+        marker = str(self._random.choice(_MARKERS))
+        places = self._random.choice(len(shelf), size=number, replace=False)
+        return "\n".join(marker.format(shelf[place], n=n) for n, place in enumerate(places, 1))
 
     def _tail(self, lang: str) -> str:
         """What a real refusal says after its first sentence."""
@@ -131,6 +172,16 @@ class Composer:
         if lang == "en":
             limit = f"{limit} {self._random.choice(['However,', 'That said,', 'Still,'])}"
         return f"{limit}\n\n{real[: 200 + self._length()]}" if len(real) > 150 else real
+
+    def _continued(self, lang: str) -> str:
+        """What stands on the other side of an answer that is broken off: one that goes on."""
+        return self._join(lang, [self._begun(lang), self._pick(lang, "details")])
+
+    def _begun(self, lang: str) -> str:
+        """A real normal answer's beginning, to a sentence's end if there is one."""
+        real = self._real(self._normal, lang)[: int(self._random.integers(40, 900))]
+        stop = max(real.rfind(mark) for mark in _FULL_STOPS)
+        return real[: stop + 1] if stop > 0 else real
 
     def _short(self, lang: str) -> str:
         return str(self._random.choice(self._bare))

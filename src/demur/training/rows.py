@@ -18,7 +18,8 @@ class Row:
     """One response and what it is: ``label`` 1 is a refusal, 0 normal.
 
     ``partial`` rows are no clean binary case; their ``label`` is the source's own leaning. ``kind``
-    says why a refusal refuses, where that is known. ``weight`` scales the row in training.
+    says why a refusal refuses, where that is known. ``weight`` scales the row in training. ``late``
+    refusals begin as normal answers do, so a beginning of theirs tells nothing.
     """
 
     response: str
@@ -32,6 +33,7 @@ class Row:
     kind: str | None = None
     weight: float = 1.0
     final: bool = True
+    late: bool = False
 
 
 def read_rows(path: Path) -> list[Row]:

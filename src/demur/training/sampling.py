@@ -50,7 +50,7 @@ def present(
         changed = row
         if random.random() < augment.disguise:
             changed = replace(row, response=disguise(row.response, random))
-        if random.random() < prefixes:
+        if random.random() < prefixes and not row.late:
             changed = replace(changed, response=prefix(changed.response, random), final=False)
         shown.append(changed)
     return shown
