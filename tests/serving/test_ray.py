@@ -180,3 +180,13 @@ print(scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_request
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=STARTING
     )
     assert done.stdout.split() == ["2", "8", "16.0"], done.stderr
+
+
+def test_serves_own_command_line() -> None:
+    """``serve run demur.serving:app`` hands ``app`` its arguments as ``ServeSettings``."""
+    command = [str(Path(sys.executable).with_name("serve")), "run", "demur.serving:app"]
+    done = subprocess.run(
+        [*command, "threshold=much"], capture_output=True, text=True, timeout=STARTING
+    )
+    assert done.returncode != 0
+    assert "validation error for ServeSettings\nthreshold\n" in done.stderr

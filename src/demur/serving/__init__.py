@@ -5,8 +5,8 @@ same on a cluster that runs already. It speaks what demur's ``remote`` stage spe
 Inference ``POST /predict`` and KServe v2 ``POST /v2/models/NAME/infer``.
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: Ray Serve asks `app`'s annotation for the class that it
+# makes of the arguments, and takes a string for none.
 from typing import Any
 
 from .settings import ServeSettings
