@@ -1,11 +1,14 @@
 """The reference classifier's speed on every backend, beside the reference usage, in one table.
 
     python tests/benchmarks/transformer.py [--work DIR] [--rounds N] [--only RUNTIME ...]
+                                           [--guard-python PYTHON]
 
 The model has the reference's architecture (distilroberta, 82 M parameters) and random weights with
 a head fitted to two sentences, which is all that speed needs. Each runtime runs in a process of its
 own, since spinning thread pools of two runtimes slow each other down. The processes take turns,
 round after round, and the median over rounds is shown, so that a busy machine slows all alike.
+LLM Guard's NoRefusal, which does not install beside demur's dependencies, runs the same model in an
+interpreter that has it; as it comes it reads 128 tokens of a text, as the column 512 must be read.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from typing import Any
 TOKENS = (16, 64, 128, 512)
 MIXED = [16, 24, 32, 48, 64, 96, 128, 192] * 4
 RUNTIMES = ("pipeline", "torch", "onnx float32", "onnx int8", "embedded", "cascade")
+GUARD = "llm guard"
 WORDS = [
     "the",
     "of",
@@ -123,6 +127,8 @@ def judge(runtime: str, work: Path) -> tuple[Callable[[str], Any], Callable[[lis
             "text-classification", model=source, tokenizer=source, truncation=True, max_length=512
         )
         return card, card
+    if runtime == GUARD:
+        return guard(work / "torch")
     from demur.detection.building import build_detector
     from demur.policy.schema import DetectorSettings
     from demur.vocabulary import Evidence
@@ -145,6 +151,25 @@ def judge(runtime: str, work: Path) -> tuple[Callable[[str], Any], Callable[[lis
 
     def many(texts: list[str]) -> Any:
         return list(pool.map(one, texts))
+
+    return one, many
+
+
+def guard(model: Path) -> tuple[Callable[[str], Any], Callable[[list[str]], Any]]:
+    """LLM Guard's scanner as it comes, but for where its model is; it knows one text at a time."""
+    from dataclasses import replace
+
+    from llm_guard.output_scanners.no_refusal import DEFAULT_MODEL, NoRefusal
+    from llm_guard.util import configure_logger
+
+    configure_logger("ERROR")  # else a line for every scan
+    scanner = NoRefusal(model=replace(DEFAULT_MODEL, path=str(model), revision=None))
+
+    def one(text: str) -> Any:
+        return scanner.scan("", text)
+
+    def many(texts: list[str]) -> Any:
+        return [one(text) for text in texts]
 
     return one, many
 
@@ -181,7 +206,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="Keeps the model between runs.")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", nargs="+", choices=RUNTIMES, default=RUNTIMES)
-    parser.add_argument("--serve", choices=RUNTIMES, help=argparse.SUPPRESS)
+    parser.add_argument("--guard-python", metavar="PYTHON", help="An interpreter with llm-guard.")
+    parser.add_argument("--serve", choices=(*RUNTIMES, GUARD), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         serve(options.serve, options.work)
@@ -190,14 +216,18 @@ def main() -> None:
         work = options.work or Path(scratch)
         if not (work / "onnx" / "model_int8.onnx").exists():
             make_model(work)
-        runtimes = list(dict.fromkeys(["pipeline", *options.only]))
-        show(measured(work, runtimes, options.rounds), options.rounds)
+        pythons = dict.fromkeys(("pipeline", *options.only), sys.executable)
+        if options.guard_python:
+            pythons[GUARD] = options.guard_python
+        show(measured(work, pythons, options.rounds), options.rounds)
+        if not options.guard_python:
+            print(f"\nwithout {GUARD}: no --guard-python was given")
 
 
-def measured(work: Path, runtimes: list[str], rounds: int) -> dict[tuple[str, str], float]:
-    """The median seconds a text of each runtime in each column."""
+def measured(work: Path, pythons: dict[str, str], rounds: int) -> dict[tuple[str, str], float]:
+    """The median seconds a text of each runtime, run by its interpreter, in each column."""
     columns = [*map(str, TOKENS), "32 at once", "5 % refusals"]
-    processes = {runtime: start(runtime, work) for runtime in runtimes}
+    processes = {runtime: start(runtime, work, python) for runtime, python in pythons.items()}
     found: dict[tuple[str, str], list[float]] = {}
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
@@ -213,8 +243,8 @@ def measured(work: Path, runtimes: list[str], rounds: int) -> dict[tuple[str, st
     return {key: statistics.median(values) for key, values in found.items()}
 
 
-def start(runtime: str, work: Path) -> Any:
-    command = [sys.executable, __file__, "--work", str(work), "--serve", runtime]
+def start(runtime: str, work: Path, python: str) -> Any:
+    command = [python, __file__, "--work", str(work), "--serve", runtime]
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
