@@ -7,9 +7,8 @@ refused and answered by a fallback. No text comes twice. The upstream is a proce
 ``--plain`` asks the same of unwrapped clients, to compare with. Exit status 1 if an answer is wrong
 or objects are left behind by 20,000 requests or more.
 
-Live objects are what counts: the C library's allocator keeps an arena for each busy thread, so
-resident memory goes on growing for a while after everything has been freed. With
-``MALLOC_ARENA_MAX=1`` it hardly does.
+Live objects are what counts: the C library keeps an arena and a cache of freed blocks for each
+thread, so resident memory may rise for a while when nothing is kept.
 """
 
 from __future__ import annotations
@@ -37,7 +36,6 @@ from demur.testing import Reply, Upstream
 TASKS, THREADS = 24, 8
 KEPT = 0.5
 """Objects kept a request that count as a leak: idle connections come and go with thousands."""
-
 ENOUGH = 20_000
 """Fewer requests are not judged: what is kept once would pass for what each request keeps."""
 
