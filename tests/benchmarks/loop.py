@@ -1,12 +1,16 @@
 """How long classification keeps an event loop from its other work, by detector and length.
 
-    python tests/benchmarks/loop.py [--work DIR] [--seconds N] [--only DETECTOR ...]
+    python tests/benchmarks/loop.py [--work DIR] [--seconds N] [--only DETECTOR ...] [--gc on|off]
 
 Each detector, in a process of its own, is awaited as drivers and LiteLLM's hook await it, by eight
 tasks. Every callback of the loop is timed: by the processor time of the loop's thread, which is
 what demur does there, and by the clock, where waits for the interpreter's lock and for a processor
 count too. A ticker notes how late it is woken. Collections of garbage, which stop every thread of
-any program, are counted apart. The first row is the machine without demur.
+any program, are counted apart: how many, and the longest. Their length follows what a program has
+loaded, not what demur leaves behind. So each detector runs twice: awaited, and ("idle") loaded just
+the same while the same tasks await nothing. What idle shows is the machine's and the interpreter's.
+"Other" is the longest stretch of a callback that its thread did not compute or collect: it waited
+for the lock or for a processor. ``--gc off`` collects nothing while it measures.
 """
 
 from __future__ import annotations
@@ -38,13 +42,11 @@ LENGTHS = (64, 512, 8000)
 """Characters of a text."""
 CALLERS = 8
 TEXTS = 400
-DETECTORS = ("nothing", "embedded", "cascade", "onnx int8", "torch")
+DETECTORS = ("embedded", "cascade", "onnx int8", "torch")
 UNSURE = "I would rather not say much about this one, but "
 
 
-def build(name: str, work: Path) -> Detector | None:
-    if name == "nothing":
-        return None
+def build(name: str, work: Path) -> Detector:
     own = {"batching": {"cache": 0}}
     onnx = {"model": str(work / "onnx"), "backend": "onnx", **own}
     torch = {"model": str(work / "torch"), **own}
@@ -54,7 +56,7 @@ def build(name: str, work: Path) -> Detector | None:
         "onnx int8": {"stages": ["transformer"], "transformer": onnx},
         "torch": {"stages": ["transformer"], "transformer": torch},
     }
-    return build_detector(DetectorSettings.model_validate({"seconds": 60.0, **settings[name]}))
+    return build_detector(DetectorSettings.model_validate({"seconds": 600.0, **settings[name]}))
 
 
 def texts(chars: int) -> list[str]:
@@ -73,7 +75,7 @@ class Timed:
     def __init__(self) -> None:
         self.busy: list[float] = []
         self.spent: list[float] = []
-        self.collections: list[float] = [0.0]
+        self.collections: list[float] = []
         self._here = threading.get_ident()
         self._collected = self._began = 0.0
         self._run = asyncio.events.Handle._run
@@ -105,7 +107,9 @@ class Timed:
             self._collected += self.collections[-1]
 
 
-async def measured(detector: Detector | None, chars: int, seconds: float) -> dict[str, float]:
+async def measured(
+    detector: Detector, chars: int, seconds: float, *, idle: bool
+) -> dict[str, float]:
     """Milliseconds of the worst callbacks, and of the ticker's lags."""
     endless = itertools.cycle(texts(chars))
     lags: list[float] = []
@@ -115,8 +119,9 @@ async def measured(detector: Detector | None, chars: int, seconds: float) -> dic
         nonlocal judged
         while time.perf_counter() < until:
             await asyncio.sleep(0.001)
-            if detector is not None:
-                await classify_off_loop(detector, Evidence(next(endless)))
+            text = Evidence(next(endless))
+            if not idle:
+                await classify_off_loop(detector, text)
                 judged += 1
 
     async def tick() -> None:
@@ -139,9 +144,11 @@ async def measured(detector: Detector | None, chars: int, seconds: float) -> dic
         "busy max": max(timed.busy),
         "spent p99.9": at(timed.spent, 0.999),
         "spent max": max(timed.spent),
+        "other max": max(map(float.__sub__, timed.spent, timed.busy)),
         "late p99": at(lags, 0.99),
         "late max": max(lags),
-        "garbage max": max(timed.collections),
+        "garbage": len(timed.collections),
+        "garbage max": max(timed.collections, default=0.0),
         "texts/s": judged / seconds,
     }
 
@@ -153,7 +160,9 @@ def at(values: list[float], quantile: float) -> float:
 def child(name: str, work: Path, seconds: float) -> None:
     detector = build(name, work)
     for chars in LENGTHS:
-        print(json.dumps(asyncio.run(measured(detector, chars, seconds))), flush=True)
+        for idle in (True, False):
+            found = asyncio.run(measured(detector, chars, seconds, idle=idle))
+            print(json.dumps(found), flush=True)
 
 
 def main() -> None:
@@ -161,9 +170,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="Keeps the model between runs.")
     parser.add_argument("--seconds", type=float, default=5.0, help="For each length.")
     parser.add_argument("--only", nargs="+", choices=DETECTORS, default=DETECTORS)
+    parser.add_argument("--gc", choices=("on", "off"), default="on")
     parser.add_argument("--child", choices=DETECTORS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
+        if options.gc == "off":
+            gc.disable()
         child(options.child, options.work, options.seconds)
         return
     with tempfile.TemporaryDirectory() as scratch:
@@ -173,14 +185,15 @@ def main() -> None:
         print(f"{machine()}; load {os.getloadavg()[0]:.1f}; milliseconds")
         for place, name in enumerate(options.only):
             command = [sys.executable, __file__, "--work", str(work), "--child", name]
-            command += ["--seconds", str(options.seconds)]
+            command += ["--seconds", str(options.seconds), "--gc", options.gc]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            for chars, line in zip(LENGTHS, done.stdout.splitlines(), strict=True):
+            rows = itertools.product(LENGTHS, ("idle", "awaited"))
+            for (chars, state), line in zip(rows, done.stdout.splitlines(), strict=True):
                 found = json.loads(line)
-                if not place and chars == LENGTHS[0]:
-                    print(f"{'':12}{'chars':>6}" + "".join(f"{key:>13}" for key in found))
-                values = "".join(f"{value:13.2f}" for value in found.values())
-                print(f"{name:12}{chars:6}{values}", flush=True)
+                if not place and (chars, state) == (LENGTHS[0], "idle"):
+                    print(f"{'':20}{'chars':>6}" + "".join(f"{key:>12}" for key in found))
+                values = "".join(f"{value:12.2f}" for value in found.values())
+                print(f"{name:12}{state:8}{chars:6}{values}", flush=True)
 
 
 if __name__ == "__main__":
