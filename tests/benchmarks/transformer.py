@@ -8,7 +8,8 @@ a head fitted to two sentences, which is all that speed needs. Each runtime runs
 own, since spinning thread pools of two runtimes slow each other down. The processes take turns,
 round after round, and the median over rounds is shown, so that a busy machine slows all alike.
 LLM Guard's NoRefusal, which does not install beside demur's dependencies, runs the same model in an
-interpreter that has it; as it comes it reads 128 tokens of a text, as the column 512 must be read.
+interpreter that has it. As it comes it reads the first 128 tokens of a text and no more, so its
+column 512 compares with nothing.
 """
 
 from __future__ import annotations
