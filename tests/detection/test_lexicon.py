@@ -58,18 +58,33 @@ def test_a_word_is_read_once() -> None:
 
 
 @pytest.mark.usefixtures("few")
-def test_too_many_words_begin_it_again() -> None:
-    """However many words come, no more than ``KEPT`` are kept, and answers stay right."""
+def test_however_many_words_come_few_are_kept() -> None:
+    """Neither shelf holds more than ``KEPT``, and answers stay right."""
     known = Lexicon(read, 2)
     for start in range(0, 200, 7):
         check(known, [f"w{number}" for number in range(start, start + 11)])
-        assert len(known._shelf.places) <= lexicon.KEPT
+        assert all(len(shelf.places) <= lexicon.KEPT for shelf in known._shelves)
     check(known, [f"v{number}" for number in range(50)])
 
 
 @pytest.mark.usefixtures("few")
+def test_a_word_in_use_is_kept() -> None:
+    """A word that comes again and again is read once, whatever comes between."""
+    seen: list[str] = []
+
+    def noting(words: Sequence[str]) -> tuple[Hashes, Floats]:
+        seen.extend(words)
+        return read(words)
+
+    known = Lexicon(noting, 2)
+    for number in range(100):
+        check(known, ["often", f"w{number}", f"v{number}"])
+    assert seen.count("often") == 1
+
+
+@pytest.mark.usefixtures("few")
 def test_many_threads_get_their_own_words() -> None:
-    """Threads that fill it, and begin it again under each other, all read what they asked for."""
+    """Threads that fill its shelves under each other all read what they asked for."""
     known = Lexicon(read, 2)
 
     def work(seed: int) -> None:

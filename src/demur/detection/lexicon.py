@@ -15,8 +15,8 @@ from .ngrams import Hashes
 Floats = NDArray[np.float32]
 Read = Callable[[Sequence[str]], tuple[Hashes, Floats]]
 
-KEPT: Final = 20_000
-"""Words kept at a time: about 6 MB at 32 numbers a word."""
+KEPT: Final = 16_000
+"""Words on a shelf, of which there are two: about 8 MB at 32 numbers a word."""
 LONGEST: Final = 40
 """Characters of a word that is kept."""
 
@@ -37,46 +37,57 @@ class _Shelf:
 class Lexicon:
     """``read`` gives the hash and the vector of words, and has to be a pure function of each.
 
-    What is kept therefore changes no answer; where it is too much, it is begun again. Safe to use
-    from many threads.
+    What is kept therefore changes no answer. Where the newer shelf is full, it becomes the older
+    one, in place of that: words that are in use move on to the next. Safe to use from many threads.
     """
 
     def __init__(self, read: Read, width: int) -> None:
         self._read = read
         self._width = width
-        self._shelf = _Shelf.empty(width)
+        self._shelves = _Shelf.empty(width), _Shelf.empty(width)
         self._adding = threading.Lock()
 
     def look_up(self, words: Sequence[str]) -> tuple[Hashes, Floats]:
         """The hash and the vector of every word."""
-        shelf = self._shelf
-        places = list(map(shelf.places.get, words))
+        newer, older = self._shelves
+        places = list(map(newer.places.get, words))
         if None not in places:
             at = np.array(places, dtype=np.int64)
-            return shelf.tokens.take(at), shelf.vectors.take(at, axis=0)
+            return newer.tokens.take(at), newer.vectors.take(at, axis=0)
         missing = [index for index, place in enumerate(places) if place is None]
         unknown = [words[index] for index in missing]
-        fresh = list(dict.fromkeys(unknown))
-        spelled, read = self._read(fresh)
-        self._keep(fresh, spelled, read)
+        distinct = list(dict.fromkeys(unknown))
+        found, read = self._find(distinct, older)
+        self._keep(distinct, found, read)
         at = np.array([place or 0 for place in places], dtype=np.int64)
-        tokens, vectors = shelf.tokens.take(at), shelf.vectors.take(at, axis=0)
-        order = dict(zip(fresh, range(len(fresh)), strict=True))
+        tokens, vectors = newer.tokens.take(at), newer.vectors.take(at, axis=0)
+        order = dict(zip(distinct, range(len(distinct)), strict=True))
         within = [order[word] for word in unknown]
-        tokens[missing] = spelled.take(within)
+        tokens[missing] = found.take(within)
         vectors[missing] = read.take(within, axis=0)
+        return tokens, vectors
+
+    def _find(self, words: Sequence[str], older: _Shelf) -> tuple[Hashes, Floats]:
+        """What the newer shelf has not: from the older one, or read."""
+        fresh = [n for n, word in enumerate(words) if word not in older.places]
+        if len(fresh) == len(words):
+            return self._read(words)
+        at = [older.places.get(word, 0) for word in words]
+        tokens, vectors = older.tokens.take(at), older.vectors.take(at, axis=0)
+        if fresh:
+            tokens[fresh], vectors[fresh] = self._read([words[n] for n in fresh])
         return tokens, vectors
 
     def _keep(self, words: Sequence[str], tokens: Hashes, vectors: Floats) -> None:
         with self._adding:
-            known = self._shelf.places
-            new = [n for n, w in enumerate(words) if len(w) <= LONGEST and w not in known]
+            newer = self._shelves[0]
+            new = [n for n, w in enumerate(words) if len(w) <= LONGEST and w not in newer.places]
             del new[KEPT:]
-            if len(known) + len(new) > KEPT:
-                self._shelf = _Shelf.empty(self._width)
-            shelf = self._shelf
-            first = len(shelf.places)
+            if len(newer.places) + len(new) > KEPT:
+                self._shelves = _Shelf.empty(self._width), newer
+                newer = self._shelves[0]
+            first = len(newer.places)
             after = first + len(new)
-            shelf.tokens[first:after] = tokens.take(new)
-            shelf.vectors[first:after] = vectors.take(new, axis=0)
-            shelf.places.update(zip([words[n] for n in new], range(first, after), strict=True))
+            newer.tokens[first:after] = tokens.take(new)
+            newer.vectors[first:after] = vectors.take(new, axis=0)
+            newer.places.update(zip([words[n] for n in new], range(first, after), strict=True))
