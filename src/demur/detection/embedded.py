@@ -28,7 +28,7 @@ from .ngrams import split
 from .text import judged
 
 STAGE = "embedded"
-MODEL = "embedded_v2"
+MODEL = "embedded_v3"
 """The model folder that is used where none is named."""
 
 _CHECKS = (
