@@ -43,7 +43,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "adapters" / "litellm"))
 
 from proxy_stage import GUARDRAIL, MASTER_KEY, Proxy  # noqa: E402
-from transformer import REFUSAL, fit_head  # noqa: E402
+from transformer import REFUSAL, random_model, resident  # noqa: E402
 
 from demur.detection.building import build_detector  # noqa: E402
 from demur.testing import Reply, Upstream  # noqa: E402
@@ -85,8 +85,7 @@ class Way(Proxy):
     @property
     def resident(self) -> float:
         """MB of the process."""
-        pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+        return resident(self._process.pid)
 
 
 @dataclass
@@ -115,7 +114,7 @@ def main() -> None:
         ways = dict(WAYS)
         if absent is None:
             ways[SCANNER] = "field_guards.Scanner"
-            os.environ["REJECTION_MODEL"] = given.rejection_model or random_model(folder)
+            os.environ["REJECTION_MODEL"] = given.rejection_model or unmeasured(Path(folder))
         proxies = {
             name: stack.enter_context(
                 Way(Path(folder, str(number)), base_url=base_url, models=MODELS,
@@ -142,37 +141,11 @@ def scanner_missing(model: str | None) -> str | None:
     return f"no module {', '.join(lacking)} (how: tests/benchmarks/field.py)" if lacking else None
 
 
-def random_model(folder: str) -> str:
-    """A folder with the architecture of LLM Guard's model, and a head that lets our answer pass."""
-    import torch
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import RobertaConfig, RobertaForSequenceClassification, RobertaTokenizerFast
-
-    where = Path(folder, "rejection-model")
-    where.mkdir()
-    bpe = ByteLevelBPETokenizer()
-    # Nothing of the answer, which must be no fewer tokens than the real vocabulary makes of it.
-    bpe.train_from_iterator(
-        [REFUSAL] * 50,
-        vocab_size=400,
-        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
-        show_progress=False,
-    )
-    bpe.save_model(str(where))
-    tokenizer = RobertaTokenizerFast.from_pretrained(str(where), model_max_length=512)
-    torch.manual_seed(0)
-    labels = {0: "NORMAL", 1: "REJECTION"}
-    model = RobertaForSequenceClassification(
-        RobertaConfig(
-            vocab_size=50265, max_position_embeddings=514, num_hidden_layers=6, type_vocab_size=1,
-            layer_norm_eps=1e-5, id2label=labels, label2id={v: k for k, v in labels.items()},
-        )
-    ).eval()  # fmt: skip
-    texts = [REFUSAL, "".join(WORDS)]
-    cut = {"padding": True, "truncation": True, "max_length": SCANNED_TOKENS}
-    fit_head(model, tokenizer(texts, return_tensors="pt", **cut))
-    model.save_pretrained(where)
-    tokenizer.save_pretrained(where)
+def unmeasured(folder: Path) -> str:
+    """A model like LLM Guard's, with random weights and a head that lets our answer pass."""
+    where = folder / "rejection-model"
+    # Nothing of the answer is in the vocabulary: it must be no fewer tokens than the real one has.
+    random_model(where, [REFUSAL], (REFUSAL, "".join(WORDS)), SCANNED_TOKENS)
     return str(where)
 
 

@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformer import MIXED, machine, make_model, text_of
+from transformer import MIXED, machine, make_model, resident, text_of
 
 from demur.detection.building import build_detector
 from demur.detection.cascade import Cascade
@@ -85,12 +85,6 @@ class Texts:
 
     def __getitem__(self, number: int) -> Evidence:
         return Evidence(text_of(self.tokens(number), number) + f" {number}")
-
-
-def memory() -> float:
-    """Megabytes resident."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def capacity(detector: Cascade, texts: Texts, seconds: float) -> float:
@@ -158,7 +152,7 @@ async def watch(seen: Seen) -> None:
         await asyncio.sleep(0.002)
         seen.lags.append(time.perf_counter() - start - 0.002)
         if start - looked >= EVERY:
-            seen.memory.append(memory())
+            seen.memory.append(resident())
             looked = start
 
 

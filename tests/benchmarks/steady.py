@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import os
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+from transformer import resident
 
 import demur
 from demur.testing import Reply, Upstream
@@ -197,12 +197,6 @@ def live() -> int:
 def files() -> int:
     """Open files and connections of this process."""
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
-def resident() -> float:
-    """Resident memory of this process in MB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ The model has the reference's architecture (distilroberta, 82 M parameters) and 
 a head fitted to two sentences, which is all that speed needs. Each runtime runs in a process of its
 own, since spinning thread pools of two runtimes slow each other down. The processes take turns,
 round after round, and the median over rounds is shown, so that a busy machine slows all alike.
-LLM Guard's NoRefusal, which does not install beside demur's dependencies, runs the same model in an
-interpreter that has it. As it comes it reads the first 128 tokens of a text and no more, so its
-column 512 compares with nothing.
+LLM Guard's NoRefusal runs the same model in an interpreter that has it, installed as `field.py`
+says. As it comes it reads the first 128 tokens of a text and no more, so its column 512 compares
+with nothing.
 """
 
 from __future__ import annotations
@@ -72,22 +72,32 @@ def mix(count: int, seed: int) -> list[str]:
 
 def make_model(folder: Path) -> None:
     """The reference architecture with random weights, for torch and for ONNX Runtime."""
-    import torch
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import RobertaConfig, RobertaForSequenceClassification, RobertaTokenizerFast
-
     from demur.detection.exporting import quantise, write
     from demur.detection.labels import ANSWER, REFUSAL
     from demur.detection.torch_model import TorchModel
 
-    bpe = ByteLevelBPETokenizer()
-    corpus = [" " + " ".join(WORDS), REFUSAL, ANSWER] * 50
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    bpe.train_from_iterator(corpus, vocab_size=600, special_tokens=special)
     source = folder / "torch"
-    source.mkdir(parents=True)
-    bpe.save_model(str(source))
-    tokenizer = RobertaTokenizerFast.from_pretrained(str(source), model_max_length=512)
+    random_model(source, [" " + " ".join(WORDS), REFUSAL, ANSWER], (REFUSAL, ANSWER))
+    (folder / "onnx").mkdir()
+    write(TorchModel(str(source), device="cpu"), "random", None, folder / "onnx")
+    quantise(folder / "onnx")
+
+
+def random_model(folder: Path, corpus: list[str], pair: tuple[str, str], tokens: int = 512) -> None:
+    """The reference architecture with random weights, a vocabulary of ``corpus``, and a head that
+    tells the ``pair`` apart by their first ``tokens``: the first is a refusal."""
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import RobertaConfig, RobertaForSequenceClassification, RobertaTokenizerFast
+
+    bpe = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    bpe.train_from_iterator(
+        corpus * 50, vocab_size=600, special_tokens=special, show_progress=False
+    )
+    folder.mkdir(parents=True)
+    bpe.save_model(str(folder))
+    tokenizer = RobertaTokenizerFast.from_pretrained(str(folder), model_max_length=512)
     torch.manual_seed(0)
     labels = {0: "NORMAL", 1: "REJECTION"}
     model = RobertaForSequenceClassification(
@@ -96,12 +106,10 @@ def make_model(folder: Path) -> None:
             layer_norm_eps=1e-5, id2label=labels, label2id={v: k for k, v in labels.items()},
         )
     ).eval()  # fmt: skip
-    fit_head(model, tokenizer([REFUSAL, ANSWER], padding=True, return_tensors="pt"))
-    model.save_pretrained(source)
-    tokenizer.save_pretrained(source)
-    (folder / "onnx").mkdir()
-    write(TorchModel(str(source), device="cpu"), "random", None, folder / "onnx")
-    quantise(folder / "onnx")
+    cut = {"padding": True, "truncation": True, "max_length": tokens}
+    fit_head(model, tokenizer(list(pair), return_tensors="pt", **cut))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def fit_head(model: Any, batch: Any) -> None:
@@ -157,14 +165,10 @@ def judge(runtime: str, work: Path) -> tuple[Callable[[str], Any], Callable[[lis
 
 
 def guard(model: Path) -> tuple[Callable[[str], Any], Callable[[list[str]], Any]]:
-    """LLM Guard's scanner as it comes, but for where its model is; it knows one text at a time."""
-    from dataclasses import replace
+    """LLM Guard's scanner, which knows one text at a time."""
+    from field_guards import no_refusal
 
-    from llm_guard.output_scanners.no_refusal import DEFAULT_MODEL, NoRefusal
-    from llm_guard.util import configure_logger
-
-    configure_logger("ERROR")  # else a line for every scan
-    scanner = NoRefusal(model=replace(DEFAULT_MODEL, path=str(model), revision=None))
+    scanner = no_refusal(str(model))
 
     def one(text: str) -> Any:
         return scanner.scan("", text)
@@ -273,6 +277,12 @@ def show(found: dict[tuple[str, str], float], rounds: int) -> None:
             cells.append(f"{seconds * 1e3:10.2f} ({ratio:6.1f})")
         print(f"{runtime:14}" + "".join(f"{cell:>20}" for cell in cells))
     print("\n" + json.dumps({f"{r}, {c}": round(s * 1e3, 3) for (r, c), s in found.items()}))
+
+
+def resident(process: int | str = "self") -> float:
+    """Resident memory of a process in MB."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def machine() -> str:
