@@ -36,6 +36,13 @@ def test_case_markup_and_blanks_do_not_matter() -> None:
     assert normalise("**I  CAN'T**\u200b help\t you\x07") == normalise("i can't help you ")
 
 
+@pytest.mark.parametrize("blank", [" ", "  ", "\t", " \t ", "\u00a0", "\u2003 ", "\x1f", "\u200b "])
+def test_all_blanks_are_one(blank: str) -> None:
+    """However words are kept apart, and whatever stands around the end of a line."""
+    assert normalise(f"a{blank}b") == "a b"
+    assert normalise(f"{blank}a{blank}\n{blank}\n{blank}b{blank}") == "a\nb"
+
+
 def test_json_escapes_are_read() -> None:
     """Text inside JSON reads as the text itself."""
     assert normalise(r"I\u2019m sorry.\nI can\"t") == "i'm sorry.\ni can\"t"

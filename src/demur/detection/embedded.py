@@ -141,10 +141,12 @@ class EmbeddedDetector:
 
     async def aclassify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
         """``classify`` for asyncio."""
-        found = self.begin(evidence, final=final)
+        found = self.classify_or_wait(evidence, final=final)
         return found if isinstance(found, Verdict) else await found
 
-    def begin(self, evidence: Evidence, *, final: bool = True) -> Verdict | Awaitable[Verdict]:
+    def classify_or_wait(
+        self, evidence: Evidence, *, final: bool = True
+    ) -> Verdict | Awaitable[Verdict]:
         """``aclassify``, but the verdict itself where nothing has to be waited for.
 
         Only the encoder takes milliseconds: it runs in a thread.

@@ -80,11 +80,12 @@ class Guarded:
 
     async def _here(self, evidence: Evidence, final: bool) -> Verdict:
         """The answer of a detector that does not block, or waits by itself for what would."""
-        begin = getattr(self._detector, "begin", getattr(self._detector, "aclassify", None))
-        if begin is None:
+        aclassify = getattr(self._detector, "aclassify", None)
+        ask = getattr(self._detector, "classify_or_wait", aclassify)
+        if ask is None:
             return self.classify(evidence, final=final)
         with self._failing():
-            verdict = begin(evidence, final=final)
+            verdict = ask(evidence, final=final)
             if not isinstance(verdict, Verdict):
                 with anyio.fail_after(self._wait):
                     verdict = await verdict

@@ -74,17 +74,20 @@ class Composer:
 
     def _one(self, lang: str) -> Row:
         if self._chance(0.5):
-            if self._chance(_BROKEN_OFF):
-                text = self._join(lang, [self._begun(lang), self._core(lang, "refuse")])
-                return Row(text, 1, source="templates", lang=lang, kind="policy", late=True)
-            if self._chance(_WITH_OPTIONS):
-                text = self._with_options(lang)
-                return Row(text, 1, source="templates", lang=lang, kind="policy")
-            text, kind = self.refusal(lang)
-            return Row(text, 1, source="templates", lang=lang, kind=kind)
+            late = self._chance(_BROKEN_OFF)
+            text, kind = self._broken_off(lang) if late else self._declined(lang)
+            return Row(text, 1, source="templates", lang=lang, kind=kind, late=late)
         shares = np.array([share for share, _ in self._patterns])
         index = int(self._random.choice(len(shares), p=shares / shares.sum()))
         return Row(self._patterns[index][1](lang), 0, source="templates", lang=lang)
+
+    def _broken_off(self, lang: str) -> tuple[str, str]:
+        return self._join(lang, [self._begun(lang), self._core(lang, "refuse")]), "policy"
+
+    def _declined(self, lang: str) -> tuple[str, str]:
+        if self._chance(_WITH_OPTIONS):
+            return self._with_options(lang), "policy"
+        return self.refusal(lang)
 
     def refusal(self, lang: str) -> tuple[str, str]:
         """A whole refusal and its kind."""
