@@ -214,7 +214,10 @@ def test_a_killed_command_goes_on(command: list[str], tmp_path: Path, how: signa
     """kill -9 and Ctrl-C in the midst of a run, and the same command again."""
     into = tmp_path / "cut"
     with subprocess.Popen(
-        [*command, "--into", str(into)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*command, "--into", str(into)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=_heeding,
     ) as process:
         kept = _when(into / "small_v1.unfinished" / "best.safetensors", process)
         os.kill(process.pid, how)
@@ -230,6 +233,11 @@ def test_a_killed_command_goes_on(command: list[str], tmp_path: Path, how: signa
     assert "goes on with the unfinished run" in again
     assert "goes on" not in _train([*command, "--into", str(tmp_path / "whole")])
     assert contents(into / "small_v1") == contents(tmp_path / "whole" / "small_v1")
+
+
+def _heeding() -> None:
+    """A shell has what it runs in the background ignore Ctrl-C, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _train(command: list[str]) -> str:
