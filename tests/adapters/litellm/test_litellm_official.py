@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import httpx
 import pytest
-from official import SDKS, Sdk
+from official import ASK, SDKS, Sdk
 from proxy_scene import ANSWER, REFUSAL, SECOND
-from proxy_stage import LIMITED_KEY, SPENT_KEY, TEAM_KEY, Proxy
+from proxy_stage import LIMITED_KEY, MASTER_KEY, SPENT_KEY, TEAM_KEY, Proxy
 
 from demur.testing import Upstream
 
@@ -95,3 +97,27 @@ def test_no_right_to_the_fallback(
     assert text == REFUSAL
     assert shown(headers)["attempts"] == "1"
     assert len(upstream.calls("m-second")) == before
+
+
+REQUESTS = {
+    "chat/completions": {"messages": ASK},
+    "messages": {"messages": ASK, "max_tokens": 100},
+    "responses": {"input": "How?"},
+}
+
+
+@pytest.mark.parametrize("path", REQUESTS)
+@pytest.mark.parametrize("model", ["primary", "slow", "translated"])
+def test_nothing_follows_the_end_of_a_replaced_stream(proxy: Proxy, path: str, model: str) -> None:
+    """Also no error, which an SDK that has seen the last event no longer reads."""
+    before = len(proxy.log(10**9))
+    answer = httpx.post(
+        f"{proxy.url}/v1/{path}",
+        json={"model": model, "stream": True, **REQUESTS[path]},
+        headers={"authorization": f"Bearer {MASTER_KEY}"},
+        timeout=30,
+    )
+    said = [line[6:] for line in answer.text.splitlines() if line.startswith("data: {")]
+    assert said
+    assert not any(event.get("error") for event in map(json.loads, said))
+    assert "Traceback" not in proxy.log(10**9)[before:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -16,6 +17,8 @@ from .headers import show_in_stream
 from .marks import mark, marks_of, marks_of_served
 from .rows import Row, counted, put_marks
 from .stream import Source, StreamPort
+
+_log = logging.getLogger("demur")
 
 
 class Settlement:
@@ -51,7 +54,13 @@ class Settlement:
         self._drop(outcome)
 
     def ended(self) -> None:
-        """The caller has got the stream, or has left."""
+        """The caller has got the stream, or has left: what goes wrong now is only logged."""
+        try:
+            self._end()
+        except Exception as error:  # noqa: BLE001 - the fail-open edge
+            _log.warning("demur: a stream was not settled: %s", type(error).__name__)
+
+    def _end(self) -> None:
         outcome = self._found.outcome
         first = self._port.first
         if outcome is None or first is None or outcome.served in (first.attempt, None):
@@ -64,8 +73,10 @@ class Settlement:
 
     def _finish(self, served: Source) -> None:
         """What the proxy does at the end of a stream, it does for the one it has opened."""
-        if hasattr(self._response, "completed_response"):
-            self._response.completed_response = getattr(served.native, "completed_response", None)
+        # Before a guardrail LiteLLM puts a shell that reads the stream's attributes and sets none.
+        own = getattr(self._response, "_source", self._response)
+        if hasattr(own, "completed_response"):
+            own.completed_response = getattr(served.native, "completed_response", None)
         if getattr(served.native, "chunks", None) and not served.ended and not served.failed:
             row = Row(served.logging_obj, None)
             response = partial(_so_far, list(served.native.chunks), row.model, self._request)
