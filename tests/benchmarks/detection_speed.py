@@ -4,9 +4,10 @@ Run on one core:  OMP_NUM_THREADS=1 python tests/benchmarks/detection_speed.py .
 
 A realistic mix: answers of about 60 and 512 tokens, 5 % of them refusals. Words that were read are
 kept, so texts are judged by a detector that has just been loaded, and others by one that has judged
-some thousand texts, as one in service has. No text comes twice. The reference is a model
-of its architecture (DistilRoBERTa, 82 million parameters) with random weights, 512 tokens at most,
-as a transformers pipeline; it needs torch and transformers and is left out without them.
+some thousand texts, as one in service has. No text comes twice. The reference is a transformers
+pipeline, cut at 512 tokens, of a model of its architecture (DistilRoBERTa, 82 million parameters)
+with random weights and a vocabulary of its size, made of other texts of the same kind; it needs
+torch and transformers and is left out without them.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ import gzip
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from transformer import random_model
 
 LENGTHS = {"60 tokens": 240, "512 tokens": 2048}
 REFUSALS = 0.05
 TEXTS = 600
+VOCABULARY = 50_265
 BEFORE = 4000
 """Texts judged before by a detector in service."""
 
@@ -89,24 +93,20 @@ def times(judge: Callable[[str], object], texts: list[str]) -> np.ndarray:
     return np.array(spent)
 
 
-def reference() -> Callable[[str], object] | None:
+def reference(corpus: list[str], folder: Path) -> Callable[[str], object] | None:
     """A pipeline of the reference model's architecture."""
     try:
         import torch
-        from transformers import RobertaConfig, RobertaForSequenceClassification
+        import transformers
     except ImportError:
         return None
     torch.set_num_threads(1)
-    config = RobertaConfig(vocab_size=50265, num_hidden_layers=6, max_position_embeddings=514)
-    model = RobertaForSequenceClassification(config).eval()
-
-    def judge(text: str) -> object:
-        # About four characters a token; a real tokenizer would only add to the time.
-        tokens = torch.randint(5, 50_000, (1, max(3, min(512, len(text) // 4))))
-        with torch.inference_mode():
-            return model(tokens).logits
-
-    return judge
+    pair = ("I'm sorry, but I can't help with that.", "The capital of Australia is Canberra.")
+    random_model(folder, [*corpus, *pair], pair, vocabulary=VOCABULARY)
+    found: Callable[[str], object] = transformers.pipeline(
+        "text-classification", model=str(folder), truncation=True, max_length=512, device="cpu"
+    )
+    return found
 
 
 def child(code: str) -> list[float]:
@@ -124,13 +124,15 @@ def main() -> None:
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"folder {size / 1e6:.1f} MB, load {seconds * 1e3:.0f} ms, "
           f"memory over numpy alone {(loaded - bare) / 1024:.0f} MB")  # fmt: skip
-    slow = reference()
+    others = before(data)
     mixes = {name: mix(data, chars) for name, chars in LENGTHS.items()}
-    others = {
+    with tempfile.TemporaryDirectory() as made:
+        slow = reference(others, Path(made, "reference"))
+    references = {
         name: float(np.median(times(slow, texts[:60]))) if slow else None
         for name, texts in mixes.items()
     }
-    for state, known in {"just loaded": [], "in service": before(data)}.items():
+    for state, known in {"just loaded": [], "in service": others}.items():
         everything = []
         for name, texts in mixes.items():
             embedded._load.cache_clear()
@@ -147,7 +149,7 @@ def main() -> None:
             line = (
                 f"{state}, {name}: p50 {p50:.2f} ms, p95 {p95:.2f} ms, mean {spent.mean():.2f} ms"
             )
-            if other := others[name]:
+            if other := references[name]:
                 line += f"; reference p50 {other:.0f} ms, {other / p50:.0f} times"
             print(line)
         p50, p95 = np.quantile(np.concatenate(everything), [0.5, 0.95])

@@ -83,7 +83,13 @@ def make_model(folder: Path) -> None:
     quantise(folder / "onnx")
 
 
-def random_model(folder: Path, corpus: list[str], pair: tuple[str, str], tokens: int = 512) -> None:
+def random_model(
+    folder: Path,
+    corpus: list[str],
+    pair: tuple[str, str],
+    tokens: int = 512,
+    vocabulary: int = 600,
+) -> None:
     """The reference architecture with random weights, a vocabulary of ``corpus``, and a head that
     tells the ``pair`` apart by their first ``tokens``: the first is a refusal."""
     import torch
@@ -93,7 +99,7 @@ def random_model(folder: Path, corpus: list[str], pair: tuple[str, str], tokens:
     bpe = ByteLevelBPETokenizer()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     bpe.train_from_iterator(
-        corpus * 50, vocab_size=600, special_tokens=special, show_progress=False
+        corpus, vocabulary, min_frequency=1, special_tokens=special, show_progress=False
     )
     folder.mkdir(parents=True)
     bpe.save_model(str(folder))

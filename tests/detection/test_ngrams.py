@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from demur.detection.ngrams import WORD_ORDERS, extract, hash_words
+from demur.detection.ngrams import WORD_ORDERS, extract, hash_words, spell, spell_word
 
 WORDS = st.lists(
     st.sampled_from(["i", "can't", "help", ".", "you", "抱歉", "죄송", "!"]), min_size=1
@@ -69,3 +69,16 @@ def test_any_text_can_be_read(text: str) -> None:
     grams = extract(text)
     assert grams.hashes.size == grams.words.size == grams.pieces.size
     assert not grams.words.size or grams.words.max() < grams.size
+
+
+@given(st.text(min_size=1, max_size=50))
+@example("can't")
+@example("죄송합니다")
+@example("\ud800")
+@example("\U00020000a")
+def test_a_word_alone_is_spelled_as_among_others(word: str) -> None:
+    """``spell_word`` says what ``spell`` does, whatever stands in the word."""
+    among = spell(["before", word, "after"])
+    token, pieces = spell_word(word)
+    assert token == among.tokens[1]
+    assert sorted(pieces) == sorted(among.pieces[among.owners == 1].tolist())

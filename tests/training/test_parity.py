@@ -38,7 +38,7 @@ def test_network() -> None:
         fit.net.embed.weight.copy_(torch.from_numpy(exact))
         fit.net.eval()
         grams = [gram for gram, _, _ in items]
-        batch = fit.net(collate(grams, [fit.lookup.rows(g.hashes) for g in grams])).numpy()
+        batch = fit.net(collate(grams, [fit.features.rows(g.hashes) for g in grams])).numpy()
     np.testing.assert_allclose(answers_of(Network.build(arrays), TEXTS), batch, atol=1e-4)
 
 

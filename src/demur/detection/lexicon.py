@@ -15,8 +15,8 @@ from .ngrams import Hashes
 Floats = NDArray[np.float32]
 Read = Callable[[Sequence[str]], tuple[Hashes, Floats]]
 
-KEPT: Final = 16_000
-"""Words on a shelf, of which there are two: about 8 MB at 32 numbers a word."""
+KEPT: Final = 32_000
+"""Words on a shelf, of which there are two: about 16 MB with 32 numbers a word."""
 LONGEST: Final = 40
 """Characters of a word that is kept."""
 
@@ -49,23 +49,36 @@ class Lexicon:
 
     def look_up(self, words: Sequence[str]) -> tuple[Hashes, Floats]:
         """The hash and the vector of every word."""
-        newer, older = self._shelves
-        places = list(map(newer.places.get, words))
-        if None not in places:
-            at = np.array(places, dtype=np.int64)
-            return newer.tokens.take(at), newer.vectors.take(at, axis=0)
-        missing = [index for index, place in enumerate(places) if place is None]
-        unknown = [words[index] for index in missing]
-        distinct = list(dict.fromkeys(unknown))
-        found, read = self._find(distinct, older)
-        self._keep(distinct, found, read)
-        at = np.array([place or 0 for place in places], dtype=np.int64)
-        tokens, vectors = newer.tokens.take(at), newer.vectors.take(at, axis=0)
-        order = dict(zip(distinct, range(len(distinct)), strict=True))
-        within = [order[word] for word in unknown]
-        tokens[missing] = found.take(within)
-        vectors[missing] = read.take(within, axis=0)
+        shelf = self._shelves[0]
+        places = list(map(shelf.places.get, words))
+        if None in places:
+            missing = [word for word, place in zip(words, places, strict=True) if place is None]
+            shelf = self._keep([w for w in dict.fromkeys(missing) if len(w) <= LONGEST][:KEPT])
+            places = list(map(shelf.places.get, words))
+        left = [n for n, place in enumerate(places) if place is None] if None in places else []
+        at = np.array([place or 0 for place in places] if left else places, dtype=np.int64)
+        tokens, vectors = shelf.tokens.take(at), shelf.vectors.take(at, axis=0)
+        if left:
+            tokens[left], vectors[left] = self._find([words[n] for n in left], self._shelves[1])
         return tokens, vectors
+
+    def _keep(self, words: Sequence[str]) -> _Shelf:
+        """The shelf where they now stand."""
+        if not words:
+            return self._shelves[0]
+        tokens, vectors = self._find(words, self._shelves[1])
+        with self._adding:
+            newer = self._shelves[0]
+            new = [n for n, word in enumerate(words) if word not in newer.places]
+            if len(newer.places) + len(new) > KEPT:
+                self._shelves = _Shelf.empty(self._width), newer
+                newer, new = self._shelves[0], list(range(len(words)))
+            first = len(newer.places)
+            after = first + len(new)
+            newer.tokens[first:after] = tokens.take(new)
+            newer.vectors[first:after] = vectors.take(new, axis=0)
+            newer.places.update(zip([words[n] for n in new], range(first, after), strict=True))
+        return newer
 
     def _find(self, words: Sequence[str], older: _Shelf) -> tuple[Hashes, Floats]:
         """What the newer shelf has not: from the older one, or read."""
@@ -77,17 +90,3 @@ class Lexicon:
         if fresh:
             tokens[fresh], vectors[fresh] = self._read([words[n] for n in fresh])
         return tokens, vectors
-
-    def _keep(self, words: Sequence[str], tokens: Hashes, vectors: Floats) -> None:
-        with self._adding:
-            newer = self._shelves[0]
-            new = [n for n, w in enumerate(words) if len(w) <= LONGEST and w not in newer.places]
-            del new[KEPT:]
-            if len(newer.places) + len(new) > KEPT:
-                self._shelves = _Shelf.empty(self._width), newer
-                newer = self._shelves[0]
-            first = len(newer.places)
-            after = first + len(new)
-            newer.tokens[first:after] = tokens.take(new)
-            newer.vectors[first:after] = vectors.take(new, axis=0)
-            newer.places.update(zip([words[n] for n in new], range(first, after), strict=True))

@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
+from .features import Features
 from .lexicon import Lexicon
-from .ngrams import Hashes, Words, runs_of, spell
-from .products import applied, product
+from .ngrams import Hashes, Words, runs_of, spell, spell_word
+from .products import LIMIT, applied, product
 
 Floats = NDArray[np.float32]
 
@@ -29,8 +30,8 @@ WIDTH = 5
 """Words the convolution sees at a time."""
 PLACES = 8
 """Sentences with a learned place of their own; later ones share the last."""
-SLOT_BITS = 19
-_KEY_SHIFT = np.uint64(32)
+FEW = 3
+"""Words up to which reading one by one is faster than all at once."""
 DENSE = (
     "conv.weight", "conv.bias", "sentence.weight", "sentence.bias", "place.weight",
     "attention.weight", "hidden.weight", "hidden.bias", "head.weight", "head.bias",
@@ -38,17 +39,49 @@ DENSE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
-    """Frozen weights. ``keys`` are the upper halves of the known features' hashes.
+class Layers:
+    """The dense weights, laid out for the forward pass.
 
-    The last row of ``table``, which is that of the unknown, is zero.
+    ``taps`` has for each of the ``WIDTH`` words that the convolution sees, the earliest first, the
+    weights of its embedding's numbers in each filter. ``sentence`` has the weights of a sentence's
+    own filters, below them those of the one before; ``places`` what its place adds.
     """
 
-    keys: NDArray[np.uint32]
+    taps: Floats
+    filters: Floats
+    sentence: Floats
+    places: Floats
+    attention: Floats
+    hidden: Floats
+    hidden_bias: Floats
+    head: Floats
+    head_bias: Floats
+
+    @classmethod
+    def build(cls, scale: Floats, dense: Mapping[str, Floats]) -> Layers:
+        filters = dense["conv.bias"].size
+        taps = dense["conv.weight"].reshape(filters, WIDTH, scale.size) * scale
+        sentence = dense["sentence.weight"]
+        return cls(
+            taps=np.ascontiguousarray(taps.transpose(1, 2, 0)),
+            filters=dense["conv.bias"],
+            sentence=np.concatenate([sentence[:, :filters], sentence[:, filters:]]),
+            places=dense["place.weight"] + dense["sentence.bias"],
+            attention=dense["attention.weight"][0],
+            hidden=dense["hidden.weight"],
+            hidden_bias=dense["hidden.bias"],
+            head=dense["head.weight"],
+            head_bias=dense["head.bias"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Frozen weights. The last row of ``table``, which is that of the unknown, is zero."""
+
+    features: Features
     table: NDArray[np.int8]
-    scale: Floats
-    slots: NDArray[np.int32]
-    dense: Mapping[str, Floats]
+    layers: Layers
     lexicon: Lexicon = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -56,7 +89,7 @@ class Network:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy in another process begins a lexicon of its own."""
-        return type(self), (self.keys, self.table, self.scale, self.slots, self.dense)
+        return type(self), (self.features, self.table, self.layers)
 
     @classmethod
     def load(cls, path: Path) -> Network:
@@ -77,53 +110,50 @@ class Network:
         if dense["conv.weight"].shape[1] != WIDTH * table.shape[1]:
             raise ValueError("the convolution does not fit the embeddings")
         table = np.concatenate([table, np.zeros_like(table[:1])])
-        return cls(keys, table, arrays["scale"].astype(np.float32), slots_of(keys), dense)
-
-    def rows(self, hashes: NDArray[np.uint64]) -> NDArray[np.int32]:
-        """The embedding row of every hash, -1 where the feature is not known."""
-        keys = (hashes >> _KEY_SHIFT).astype(np.uint32)
-        rows: NDArray[np.int32] = self.slots[keys >> np.uint32(32 - SLOT_BITS)]
-        rows[self.keys[rows] != keys] = -1
-        return rows
+        layers = Layers.build(arrays["scale"].astype(np.float32), dense)
+        return cls(Features(keys), table, layers)
 
     def outputs(self, words: Words) -> Floats:
         """The head's logits for one text of at least one word."""
-        layers = self.dense
+        layers = self.layers
         read = self._convolve(self._embed(words.words))
+        # What is monotonous may as well follow the maximum: sentences are fewer than words.
         strongest = np.maximum.reduceat(read, words.firsts, axis=0)
-        count, width = strongest.shape
-        joined = np.zeros((count, 2 * width), dtype=np.float32)
-        joined[:, :width] = strongest
-        joined[1:, width:] = strongest[:-1]
-        sentences = product(joined, layers["sentence.weight"])
-        sentences += layers["sentence.bias"]
-        sentences[:PLACES] += layers["place.weight"][:count]
-        sentences[PLACES:] += layers["place.weight"][PLACES - 1]
+        strongest += layers.filters
+        both = product(_relu(strongest), layers.sentence)
+        width = layers.attention.size
+        sentences = both[:, :width]
+        sentences[1:] += both[:-1, width:]
+        sentences[:PLACES] += layers.places[: len(sentences)]
+        if len(sentences) > PLACES:
+            sentences[PLACES:] += layers.places[-1]
         sentences = _relu(sentences)
-        attention = _softmax(applied(sentences, layers["attention.weight"][0]))
+        attention = _softmax(applied(sentences, layers.attention))
         pooled = np.concatenate(
             [sentences.max(axis=0), applied(sentences.T, attention), sentences[0], sentences[-1]]
         )
-        hidden = _relu(applied(layers["hidden.weight"], pooled) + layers["hidden.bias"])
-        answers: Floats = applied(layers["head.weight"], hidden) + layers["head.bias"]
+        hidden = _relu(applied(layers.hidden, pooled) + layers.hidden_bias)
+        answers: Floats = applied(layers.head, hidden) + layers.head_bias
         return answers
 
     def _embed(self, words: Sequence[str]) -> Floats:
-        """One vector a word: what itself says, and the runs that end at it."""
+        """One vector a word: what itself says, and the runs that end at it. Not yet scaled."""
         tokens, vectors = self.lexicon.look_up(words)
-        rows = self.rows(runs_of(tokens))
+        rows = self.features.rows(runs_of(tokens))
         for late, row in enumerate(rows, start=1):
             row[:late] = -1
-        vectors += self.table.take(rows, axis=0).sum(axis=0, dtype=np.int32)
-        vectors *= self.scale
+        vectors += self.table.take(rows, axis=0).sum(axis=0, dtype=np.int16)
         return vectors
 
     def _read(self, words: Sequence[str]) -> tuple[Hashes, Floats]:
         """What words say wherever they stand: their own row, and those of their pieces averaged by
         the root of their number. Not yet scaled."""
+        if len(words) <= FEW:
+            read = [self._read_one(word) for word in words]
+            return np.array([token for token, _ in read], np.uint64), np.array([v for _, v in read])
         spelling = spell(words)
-        vectors = self.table.take(self.rows(spelling.tokens), axis=0).astype(np.float32)
-        rows = self.rows(spelling.pieces)
+        own, rows = np.split(self.features.rows(spelling.hashes), [len(words)])
+        vectors = self.table.take(own, axis=0).astype(np.float32)
         known = (rows >= 0).nonzero()[0]
         if not known.size:
             return spelling.tokens, vectors
@@ -137,23 +167,38 @@ class Network:
         vectors[owners.take(firsts)] += sums * (1.0 / np.sqrt(counts, dtype=np.float32))[:, None]
         return spelling.tokens, vectors
 
+    def _read_one(self, word: str) -> tuple[int, Floats]:
+        token, pieces = spell_word(word)
+        find = self.features.row
+        vector = self.table[find(token)].astype(np.float32)
+        rows = [row for row in map(find, pieces) if row >= 0]
+        if rows:
+            share = np.float32(1.0) / np.sqrt(np.float32(len(rows)))
+            vector += self.table.take(rows, axis=0).sum(axis=0, dtype=np.float32) * share
+        return token, vector
+
     def _convolve(self, embedded: Floats) -> Floats:
+        """What each filter finds at each word, its bias still to be added."""
+        taps = self.layers.taps
         count, width = embedded.shape
-        padded = np.zeros((count + WIDTH - 1, width), dtype=np.float32)
-        padded[WIDTH - 1 :] = embedded
-        # Rows overlap: each has the vectors of a word and of those before it.
-        views = np.ndarray((count, WIDTH * width), np.float32, padded, strides=padded.strides)
-        read = product(np.ascontiguousarray(views), self.dense["conv.weight"])
-        read += self.dense["conv.bias"]
-        return _relu(read)
-
-
-def slots_of(keys: NDArray[np.uint32]) -> NDArray[np.int32]:
-    """The hash table of ``keys``: where two share a slot, the first one keeps it."""
-    slots = np.zeros(1 << SLOT_BITS, dtype=np.int32)
-    at = keys >> np.uint32(32 - SLOT_BITS)
-    slots[at[::-1]] = np.arange(keys.size, dtype=np.int32)[::-1]
-    return slots
+        height = min(count, LIMIT // taps[0].size - WIDTH + 1)
+        blocks = -(-count // height)
+        padded = np.zeros((blocks * height + WIDTH - 1, width), dtype=np.float32)
+        padded[WIDTH - 1 :][:count] = embedded
+        row, number = padded.strides
+        # Blocks overlap: each begins with the words that the one before has last.
+        views = np.ndarray(
+            (blocks, 1, height + WIDTH - 1, width),
+            np.float32,
+            padded,
+            strides=(height * row, 0, row, number),
+        )
+        parts = views @ taps
+        read = parts[:, 0, :height]
+        for late in range(1, WIDTH):
+            read += parts[:, late, late : late + height]
+        found: Floats = read.reshape(blocks * height, -1)[:count]
+        return found
 
 
 def _firsts(sorted_places: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,10 @@ _LAST_KNOWN = 0xFFFF
 _LAST_LATIN = np.uint32(0x036F)
 _BASE = 0x9E3779B97F4A7C15
 _STEP = np.uint64(_BASE)
-_PIECE = np.uint64(_BASE >> 3)
-_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_27, _30, _31 = np.uint64(27), np.uint64(30), np.uint64(31)
+_PIECE = _BASE >> 3
+_FINISH = (30, 0xBF58476D1CE4E5B9, 27, 0x94D049BB133111EB, 31)
+_FINISH_ARRAYS = tuple(map(np.uint64, _FINISH))
+_MASK = (1 << 64) - 1
 _BEFORE = WORD_ORDERS - 1
 _ORDERS = np.arange(2, WORD_ORDERS + 1, dtype=np.uint64)[:, None]
 _POWERS = np.array([[pow(_BASE, late, 1 << 64)] for late in range(WORD_ORDERS)], dtype=np.uint64)
@@ -73,11 +74,19 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """``tokens`` are words' hashes; ``pieces[i]`` is a character n-gram of word ``owners[i]``."""
+    """The hashes of ``count`` words, then of their pieces, of which ``owners`` are the words."""
 
-    tokens: Hashes
-    pieces: Hashes
+    hashes: Hashes
+    count: int
     owners: Indices
+
+    @property
+    def tokens(self) -> Hashes:
+        return self.hashes[: self.count]
+
+    @property
+    def pieces(self) -> Hashes:
+        return self.hashes[self.count :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +146,33 @@ def spell(words: Sequence[str]) -> Spelling:
     fits[0] &= points.take(where) > _LAST_LATIN
     size, at = fits.nonzero()
     begin = where.take(at)
-    opening = (starts.take(owner) == where) + _PIECE
+    opening = (starts.take(owner) == where) + np.uint64(_PIECE)
     stretch = np.concatenate([starts, begin])
     hashes = sums.take(np.concatenate([ends, begin + size + PIECE_SIZES[0]])) - sums.take(stretch)
     hashes *= inverse.take(stretch)
     hashes[starts.size :] += opening.take(at)
-    hashes = _finish(hashes)
-    return Spelling(hashes[: starts.size], hashes[starts.size :], owner.take(at))
+    return Spelling(_finish(hashes), starts.size, owner.take(at))
+
+
+def spell_word(word: str) -> tuple[int, list[int]]:
+    """What ``spell`` says of one word: its hash and those of its pieces, in any order.
+
+    In plain integers, since few words are not worth an array operation, let alone fifty.
+    """
+    terms = [_terms(character) for character in word]
+    whole = 0
+    for _, term, *_ in reversed(terms):
+        whole = (whole * _BASE + term) & _MASK
+    pieces = []
+    total = _PIECE + 1
+    for start, (shortest, term, *_) in enumerate(terms):
+        total += term
+        for late, following in enumerate(terms[start + 1 : start + PIECE_SIZES[-1]], start=2):
+            total += following[late]
+            if late >= shortest:
+                pieces.append(_finished(total & _MASK))
+        total = _PIECE
+    return _finished(whole), pieces
 
 
 def runs_of(tokens: Hashes) -> Hashes:
@@ -199,10 +228,33 @@ def _ascii() -> Hashes:
 
 def _finish(values: Hashes) -> Hashes:
     """Spread every bit over the whole word (the finaliser of splitmix64)."""
-    values = (values ^ (values >> _30)) * _FIRST
-    values = (values ^ (values >> _27)) * _SECOND
-    spread: Hashes = values ^ (values >> _31)
+    first, by, second, and_by, last = _FINISH_ARRAYS
+    values = (values ^ (values >> first)) * by
+    values = (values ^ (values >> second)) * and_by
+    spread: Hashes = values ^ (values >> last)
     return spread
+
+
+def _finished(value: int) -> int:
+    """``_finish`` of one value."""
+    first, by, second, and_by, last = _FINISH
+    value = (value ^ (value >> first)) * by & _MASK
+    value = (value ^ (value >> second)) * and_by & _MASK
+    return value ^ (value >> last)
+
+
+@lru_cache(maxsize=1 << 14)
+def _terms(character: str) -> tuple[int, ...]:
+    """The least size of a piece that begins with ``character``, and what this adds to a hash as
+    the first, the second, ... of ``PIECE_SIZES[-1]`` characters."""
+    point = ord(character.encode("utf-32-le", "replace").decode("utf-32-le"))
+    shortest = PIECE_SIZES[0] if point > _LAST_LATIN else PIECE_SIZES[1]
+    if not _letters()[min(point, _LAST_KNOWN)]:
+        shortest = PIECE_SIZES[-1] + 1
+    spread = _finished(point)
+    return shortest, *(
+        spread * pow(_BASE, place, 1 << 64) & _MASK for place in range(PIECE_SIZES[-1])
+    )
 
 
 @cache

@@ -40,7 +40,7 @@ def product(rows: Floats, weights: Floats) -> Floats:
 
 def applied(weights: Floats, vector: Floats) -> Floats:
     """``weights @ vector``."""
-    found: Floats = (weights * vector).sum(axis=1)
+    found: Floats = np.einsum("ij,j->i", weights, vector)
     return found
 
 

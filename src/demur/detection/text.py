@@ -16,18 +16,17 @@ CUT = "\n[...]\n"
 
 _THINK_OPEN = re.compile(r"<(think|thinking|reasoning)>", re.IGNORECASE)
 _SPELLINGS = {
-    **dict.fromkeys(map(ord, "\u2018\u2019\u201b\u02bc\u02b9\u2032\uff07`\u00b4"), "'"),
-    **dict.fromkeys(
-        map(ord, "\u201c\u201d\u201e\u201f\u00ab\u00bb\u300c\u300d\u300e\u300f\uff02"), '"'
-    ),
-    **dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-"),
-    **dict.fromkeys(map(ord, "*_#~\u00ad\u200b\u200c\u200d\u2060\ufeff\u0640"), None),
-    **dict.fromkeys([*range(9), 11, *range(14, 32), *range(127, 160)], " "),
-    **dict.fromkeys((0x0C, 0x0D, 0x85, 0x2028, 0x2029), "\n"),
+    **dict.fromkeys("\u2018\u2019\u201b\u02bc\u02b9\u2032\uff07`\u00b4", "'"),
+    **dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u300c\u300d\u300e\u300f\uff02", '"'),
+    **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"),
+    **dict.fromkeys("*_#~\u00ad\u200b\u200c\u200d\u2060\ufeff\u0640", ""),
+    **dict.fromkeys(map(chr, (*range(10), 11, *range(14, 32), *range(127, 160), 0x1680)), " "),
+    **dict.fromkeys("\x0c\r\x85\u2028\u2029", "\n"),
 }
+_SPELLED = re.compile(f"[{re.escape(''.join(_SPELLINGS))}]")
 _ESCAPES = re.compile(r"\\u([0-9a-fA-F]{4})|\\([nrt\"/])")
 _ESCAPED = {"n": "\n", "r": "\n", "t": " ", '"': '"', "/": "/"}
-_BLANKS = re.compile(r"[^\S\n]+")
+_BLANKS = re.compile("  +")
 _LINES = re.compile(r"\n\s+")
 _DIGITS = re.compile(r"\d")
 _BACKTICKS = re.compile("``+")
@@ -63,11 +62,9 @@ def normalise(text: str) -> str:
         text = _ESCAPES.sub(_unescape, text)
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-    text = _BACKTICKS.sub("\n", text).translate(_SPELLINGS)
-    text = text.replace("\t", " ")
-    # Of one spelling already, nearly always: looking is cheaper than replacing blanks by blanks.
-    if "  " in text or not text.isascii():
-        text = _BLANKS.sub(" ", text)
+    text = _SPELLED.sub(_respell, _BACKTICKS.sub("\n", text))
+    # The only blanks that are left are spaces and ends of lines.
+    text = _BLANKS.sub(" ", text)
     text = _LINES.sub("\n", text.replace(" \n", "\n")).strip()
     return _DIGITS.sub("0", text.lower())
 
@@ -79,6 +76,10 @@ def judged(text: str) -> str:
         # Blanks are cut before the window is, so that padding cannot push a refusal out of it.
         shown = window(shown.strip(), 2 * HEAD_CHARS, 2 * TAIL_CHARS)
     return window(normalise(shown))
+
+
+def _respell(found: re.Match[str]) -> str:
+    return _SPELLINGS[found[0]]
 
 
 def _unescape(found: re.Match[str]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..detection.network import SLOT_BITS
+from ..detection.features import SLOT_BITS
 from ..detection.ngrams import NGrams
 from .recipe import FeatureSettings
 

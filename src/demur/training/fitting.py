@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from ..detection.network import DENSE, Network, slots_of
+from ..detection.features import Features
+from ..detection.network import DENSE, Network
 from ..detection.ngrams import NGrams, extract, split
 from ..detection.text import judged
 from .fresh import Fresh
@@ -46,9 +47,7 @@ class Fit(Run[Sequence[Row]]):
         self.recipe, self.rows = recipe, rows
         shape, fit = recipe.network, recipe.fit
         self.net: Net = Net(keys.size, shape.width, shape.filters, shape.hidden, shape.dropout)
-        self.lookup = Network(
-            keys, np.zeros((keys.size, 1), np.int8), np.ones(1, np.float32), slots_of(keys), {}
-        )
+        self.features = Features(keys)
         self.number = fit.texts or len(rows)
         self.total = -(-(self.number + recipe.augment.templates) // fit.batch) * fit.epochs
         self.pace = schedule(self.total)
@@ -82,7 +81,7 @@ class Fit(Run[Sequence[Row]]):
 
     def _loss(self, batch: Sequence[Row]) -> torch.Tensor:
         grams = [read(row.response) for row in batch]
-        rows = [self.lookup.rows(gram.hashes) for gram in grams]
+        rows = [self.features.rows(gram.hashes) for gram in grams]
         answers = self.net(collate(grams, rows, self.recipe.fit.forget, self.random))
         return loss_of(answers, batch, self.recipe.fit.smoothing)
 
@@ -92,7 +91,7 @@ class Fit(Run[Sequence[Row]]):
         table = state.pop("embed.weight")
         scale = np.maximum(np.abs(table).max(axis=0), 1e-6) / 127.0
         return {
-            "keys": self.lookup.keys,
+            "keys": self.features.keys,
             "table": np.round(table / scale).astype(np.int8),
             "scale": scale.astype(np.float32),
             **{name: state[name].astype(np.float32) for name in DENSE},
