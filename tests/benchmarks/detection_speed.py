@@ -128,10 +128,7 @@ def main() -> None:
     mixes = {name: mix(data, chars) for name, chars in LENGTHS.items()}
     with tempfile.TemporaryDirectory() as made:
         slow = reference(others, Path(made, "reference"))
-    references = {
-        name: float(np.median(times(slow, texts[:60]))) if slow else None
-        for name, texts in mixes.items()
-    }
+    references = {name: times(slow, texts[:60]) for name, texts in mixes.items()} if slow else {}
     for state, known in {"just loaded": [], "in service": others}.items():
         everything = []
         for name, texts in mixes.items():
@@ -145,15 +142,18 @@ def main() -> None:
                 judge(text)
             spent = times(judge, texts)
             everything.append(spent)
-            p50, p95 = np.quantile(spent, [0.5, 0.95])
-            line = (
-                f"{state}, {name}: p50 {p50:.2f} ms, p95 {p95:.2f} ms, mean {spent.mean():.2f} ms"
-            )
-            if other := references[name]:
-                line += f"; reference p50 {other:.0f} ms, {other / p50:.0f} times"
-            print(line)
-        p50, p95 = np.quantile(np.concatenate(everything), [0.5, 0.95])
-        print(f"{state}, both: p50 {p50:.2f} ms, p95 {p95:.2f} ms")
+            report(f"{state}, {name}", spent, references.get(name))
+        both = np.concatenate([*references.values()]) if references else None
+        report(f"{state}, both", np.concatenate(everything), both)
+
+
+def report(what: str, spent: np.ndarray, reference: np.ndarray | None) -> None:
+    p50, p95 = np.quantile(spent, [0.5, 0.95])
+    line = f"{what}: p50 {p50:.2f} ms, p95 {p95:.2f} ms, mean {spent.mean():.2f} ms"
+    if reference is not None:
+        slow = float(np.median(reference))
+        line += f"; reference p50 {slow:.0f} ms, {slow / p50:.0f} times"
+    print(line)
 
 
 if __name__ == "__main__":
