@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from flow_stage import FILTERED, A, B, Pause, Stage, Trace, chunk, plan_of, stream_of
+from flow_stage import FILTERED, A, B, C, Pause, Stage, Trace, chunk, plan_of, stream_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -269,3 +269,21 @@ def test_nothing_is_judged_twice_while_held() -> None:
     asked = [e.evidence.text for e in trace.effects if isinstance(e, Classify) and not e.final]
     assert asked[0] == "I'm"
     assert len(set(asked)) == len(asked)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_an_error_after_the_cap_comes_too_late_to_fail_a_fallback(together: bool) -> None:
+    """A fallback that was released at the cap is served, also where its error came in the chunk
+    that reached the cap."""
+    text = chunk("I'm sure: one, two, three")
+    if together:
+        broken = [Chunk(object(), text.deltas, opaque=True)]
+    else:
+        broken = [text, Chunk(object(), opaque=True)]
+    plan = plan_of(B, C, hold={"chars": 6})
+    refused = stream_of("", signals=(FILTERED,))
+    scripts = {"a": refused, "b": broken, "c": stream_of(NORMAL)}
+    trace = Stage(scripts, PhraseDetector()).play(stream_flow(plan))
+    assert trace.tried == [A, B]
+    assert [attempt.outcome for attempt in trace.outcome.attempts] == ["refused", "accepted"]
+    assert trace.got == broken

@@ -24,7 +24,8 @@ class Watch:
     """Follows one stream until it can be released or must be replaced.
 
     ``decided`` says that the wait is over; ``verdict`` is then what it found, ``None`` where the
-    stream is to be released unjudged.
+    stream is to be released unjudged: at a cap, or since it is ``unreadable``, which is an error
+    event or an end before there was anything to judge.
     """
 
     def __init__(self, journal: Journal, *, decided: bool = False) -> None:
@@ -33,13 +34,9 @@ class Watch:
         self.gathering = Gathering(journal.plan.choices)
         self.decided = decided
         self.final = False
+        self.unreadable = False
         self.verdict: Verdict | None = None
         self._visible_seconds = 0.0
-
-    @property
-    def unreadable(self) -> bool:
-        """Whether there was nothing to judge: an error event, or an end without any choice."""
-        return self.verdict is None and (self.gathering.opaque or self.final)
 
     def read(self, chunk: Chunk) -> None:
         """Take in a chunk without judging it."""
@@ -58,6 +55,7 @@ class Watch:
                 if not self.decided:
                     yield from self._weigh(choice, part)
         if chunk.opaque and not self.decided:
+            self.unreadable = True
             self._decide(None)
         if chunk.done:
             self.gathering.end()
@@ -69,6 +67,7 @@ class Watch:
         self.gathering.end()
         self.final = True
         self._decide((yield from judge(self._journal, self.gathering.evidence())))
+        self.unreadable = self.verdict is None
 
     def cap(self) -> Generator[Effect, Answer, None]:
         """A cap was reached while unsure."""
