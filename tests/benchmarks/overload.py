@@ -205,6 +205,8 @@ def main() -> None:
             making = multiprocessing.get_context("spawn").Process(target=make_model, args=(work,))
             making.start()
             making.join()
+            if making.exitcode:
+                raise SystemExit(f"the model could not be made: exit status {making.exitcode}")
         measure(options, work)
 
 
