@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from urllib.request import urlopen
 
 import proxy_stage
 import pytest
+from otlp_collector import OtlpCollector, Span
 from prometheus_client.parser import text_string_to_metric_families
 from proxy_stage import MASTER_KEY, Proxy, missing
 
@@ -36,13 +35,25 @@ POLICY = {
     "audit": {"path": "audit.jsonl"},
     "metrics": ["prometheus", "opentelemetry"],
 }
+REQUEST = "POST /v1/chat/completions"
 EVENT = "gen_ai.evaluation.result"
 MODEL, LABEL = "gen_ai.request.model", "gen_ai.evaluation.score.label"
 GROUPS = {"primary": "m-refusing", "second": "m-second"}
 
 
 @pytest.fixture
-def proxy(upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+def collector() -> Iterator[OtlpCollector]:
+    with OtlpCollector() as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(
+    upstream: Upstream,
+    collector: OtlpCollector,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Proxy]:
     """A proxy that has LiteLLM's own Prometheus and OpenTelemetry callbacks, too."""
     reason = missing()
     if reason is not None:
@@ -55,7 +66,8 @@ def proxy(upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return config
 
     monkeypatch.setattr(proxy_stage, "_config", with_metrics)
-    monkeypatch.setenv("OTEL_EXPORTER", "console")
+    monkeypatch.setenv("OTEL_EXPORTER", "otlp_http")
+    monkeypatch.setenv("OTEL_ENDPOINT", collector.endpoint)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
     settings: Any = {"base_url": upstream.base_url, "models": GROUPS, "policy": POLICY}
     with Proxy(tmp_path, **settings) as running:
@@ -81,7 +93,9 @@ def ask(client: Any, model: str) -> str:
     return text
 
 
-def test_metrics_and_audit_of_a_proxy(proxy: Proxy, tmp_path: Path) -> None:
+def test_metrics_and_audit_of_a_proxy(
+    proxy: Proxy, collector: OtlpCollector, tmp_path: Path
+) -> None:
     """Metrics page and spans tell of demur; stopping the proxy loses no audit record."""
     openai = pytest.importorskip("openai")
     with openai.OpenAI(base_url=f"{proxy.url}/v1", api_key=MASTER_KEY, max_retries=0) as client:
@@ -102,7 +116,7 @@ def test_metrics_and_audit_of_a_proxy(proxy: Proxy, tmp_path: Path) -> None:
         assert found["demur_detection_seconds_count", frozenset()] == 4
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda _: ask(client, "primary"), range(40)))
-        check_spans(spans_of(proxy, at_least=44))
+        check_spans(spans_of(collector, requests=44))
     os.killpg(proxy._process.pid, signal.SIGTERM)
     proxy.wait_until_exit(30)
     rows = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
@@ -112,45 +126,32 @@ def test_metrics_and_audit_of_a_proxy(proxy: Proxy, tmp_path: Path) -> None:
     assert all(abs(time.time() - _seconds(row["time"])) < 300 for row in rows)
 
 
-def evaluated(spans: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those that hold evaluation events."""
-    return [span for span in spans if any(e["name"] == EVENT for e in span["events"])]
+def verdicts(span: Span) -> tuple[tuple[str, str], ...]:
+    """Model and label of each verdict on a span."""
+    return tuple((told[MODEL], told[LABEL]) for name, told in span.events if name == EVENT)
 
 
-def spans_of(proxy: Proxy, at_least: int) -> list[dict[str, Any]]:
-    """The spans that the proxy prints, once so many requests are among them."""
-    end = time.monotonic() + 20
-    while True:
-        log, decoder = proxy.log(20_000_000), json.JSONDecoder()
-        spans = []
-        for place in re.finditer(r"^\{$", log, re.MULTILINE):
-            with suppress(json.JSONDecodeError):  # a line of the log in its middle
-                spans.append(decoder.raw_decode(log, place.start())[0])
-        requests = [s for s in spans if s["parent_id"] is None]
-        enough = len(evaluated(spans)) >= at_least and len(requests) >= at_least
-        if enough or time.monotonic() > end:
-            return spans
-        time.sleep(0.2)
+def requests_in(spans: list[Span]) -> list[Span]:
+    """The roots of the traces of completions."""
+    return [span for span in spans if span.name == REQUEST and not span.parent]
 
 
-def check_spans(every: list[dict[str, Any]]) -> None:
+def spans_of(collector: OtlpCollector, requests: int) -> list[Span]:
+    """The spans that a proxy has exported, once so many whole requests are among them."""
+    return collector.wait_for(
+        lambda spans: min(len(requests_in(spans)), sum(map(bool, map(verdicts, spans)))) >= requests
+    )
+
+
+def check_spans(every: list[Span]) -> None:
     """A request's verdicts are events under the span of that very request."""
-    spans = evaluated(every)
-    assert spans
-    requests = {s["context"]["span_id"] for s in every if s["name"] == "POST /v1/chat/completions"}
-    assert {span["parent_id"] for span in spans} <= requests
-    assert len({span["context"]["trace_id"] for span in spans}) == len(spans)
-    told = [
-        tuple(
-            tuple(e["attributes"][name] for name in (MODEL, LABEL))
-            for e in span["events"]
-            if e["name"] == EVENT
-        )
-        for span in spans
-    ]
-    replaced = (("primary", "refusal"), ("second", "normal"))
-    assert set(told) <= {replaced, (("second", "normal"),)}
-    assert told.count(replaced) > 20
+    spans = [span for span in every if verdicts(span)]
+    assert len(spans) == 44
+    assert {span.parent for span in spans} <= {span.id for span in requests_in(every)}
+    assert len({span.trace for span in spans}) == len(spans)
+    told = [verdicts(span) for span in spans]
+    assert told.count((("primary", "refusal"), ("second", "normal"))) == 43
+    assert told.count((("second", "normal"),)) == 1
 
 
 def _seconds(text: str) -> float:
