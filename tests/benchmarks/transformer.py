@@ -1,12 +1,15 @@
 """The reference classifier's speed on every backend, beside the reference usage, in one table.
 
-    python tests/benchmarks/transformer.py [--work DIR] [--rounds N] [--only RUNTIME ...]
-                                           [--guard-python PYTHON]
+    python tests/benchmarks/transformer.py [--data DIR] [--work DIR] [--rounds N]
+                                           [--only RUNTIME ...] [--guard-python PYTHON]
 
-The model has the reference's architecture (distilroberta, 82 M parameters) and random weights with
-a head fitted to two sentences, which is all that speed needs. Each runtime runs in a process of its
-own, since spinning thread pools of two runtimes slow each other down. The processes take turns,
-round after round, and the median over rounds is shown, so that a busy machine slows all alike.
+The model has the reference's architecture (distilroberta, 82 M parameters), a vocabulary of its
+size and random weights with a head fitted to two sentences, which is all that speed needs. Texts
+are responses of ``dev.jsonl.gz`` in the data's folder: cut to so many tokens, and, in the last
+column, whole, one refusal to nineteen answers. None comes twice. Each runtime runs in a process of
+its own, since spinning thread pools of two runtimes slow each other down. The processes take turns,
+round after round, so that a busy machine slows all alike. The median over rounds is shown; in the
+last column the mean, since there a text costs a cascade little or much.
 LLM Guard's NoRefusal runs the same model in an interpreter that has it, installed as `field.py`
 says. As it comes it reads the first 128 tokens of a text and no more, so its column 512 compares
 with nothing.
@@ -15,6 +18,7 @@ with nothing.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import platform
@@ -24,15 +28,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 TOKENS = (16, 64, 128, 512)
+TOGETHER, REALISTIC = "32 at once", "5 % refusals"
 MIXED = [16, 24, 32, 48, 64, 96, 128, 192] * 4
 RUNTIMES = ("pipeline", "torch", "onnx float32", "onnx int8", "embedded", "cascade")
 GUARD = "llm guard"
+VOCABULARY = 50_265
 WORDS = [
     "the",
     "of",
@@ -60,24 +66,61 @@ def text_of(tokens: int, seed: int) -> str:
     return " " + " ".join(chosen.choice(WORDS) for _ in range(tokens - 2))
 
 
-def mix(count: int, seed: int) -> list[str]:
-    """Responses as traffic has them: 5 % refusals, the rest answers of 40 to 300 words."""
-    chosen = random.Random(seed)
-    answers = [text_of(chosen.randint(40, 300), chosen.randrange(10**9)) for _ in range(count)]
-    return [
-        REFUSAL + answer[:80] if index % 20 == 0 else "Here is the summary:" + answer
-        for index, answer in enumerate(answers)
+def responses(data: Path) -> dict[int, list[str]]:
+    """The development rows' texts by label, 1 for refusals, in an order of chance."""
+    with gzip.open(data / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    random.Random(0).shuffle(rows)
+    return {label: [row["response"] for row in rows if row["label"] == label] for label in (0, 1)}
+
+
+def others(data: Path) -> list[str]:
+    """Other texts, enough for a vocabulary."""
+    with gzip.open(data / "train.jsonl.gz", "rt", encoding="utf-8") as lines:
+        return [json.loads(line)["response"] for line, _ in zip(lines, range(8000), strict=False)]
+
+
+def questions(found: dict[int, list[str]], source: Path, rounds: int) -> dict[str, list[list[str]]]:
+    """The texts of each round by column."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(source))
+    text = "\n\n".join(found[0])
+    places = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
+        "offset_mapping"
     ]
+    at = 0
+
+    def next_text(tokens: int) -> str:
+        nonlocal at
+        begin, at = places[at][0], at + tokens - 2  # two mark the text's ends
+        return text[begin : places[at][0]]
+
+    asked: dict[str, list[list[str]]] = {
+        str(tokens): [[next_text(tokens) for _ in range(2)] for _ in range(rounds)]
+        for tokens in TOKENS
+    }
+    asked[TOGETHER] = [
+        [next_text(tokens) for tokens in random.Random(number).sample(MIXED, len(MIXED))]
+        for number in range(rounds)
+    ]
+    answers, refusals = iter(found[0]), iter(found[1])
+    asked[REALISTIC] = [
+        [next(refusals if place % 20 == 7 else answers) for place in range(100)]
+        for _ in range(rounds)
+    ]
+    return asked
 
 
-def make_model(folder: Path) -> None:
+def make_model(folder: Path, corpus: Sequence[str] = (), vocabulary: int = 600) -> None:
     """The reference architecture with random weights, for torch and for ONNX Runtime."""
     from demur.detection.exporting import quantise, write
     from demur.detection.labels import ANSWER, REFUSAL
     from demur.detection.torch_model import TorchModel
 
     source = folder / "torch"
-    random_model(source, [" " + " ".join(WORDS), REFUSAL, ANSWER], (REFUSAL, ANSWER))
+    words = [" " + " ".join(WORDS), REFUSAL, ANSWER]
+    random_model(source, [*words, *corpus], (REFUSAL, ANSWER), vocabulary=vocabulary)
     (folder / "onnx").mkdir()
     write(TorchModel(str(source), device="cpu"), "random", None, folder / "onnx")
     quantise(folder / "onnx")
@@ -186,25 +229,19 @@ def guard(model: Path) -> tuple[Callable[[str], Any], Callable[[list[str]], Any]
 
 
 def serve(runtime: str, work: Path) -> None:
-    """A runtime's process: a question a line (a column's name and a seed), seconds a text out."""
+    """A runtime's process: a column and a round a line in, seconds a text out."""
     one, many = judge(runtime, work)
     one(text_of(16, 0))
+    asked = json.loads((work / "texts.json").read_text(encoding="utf-8"))
     print("ready", flush=True)
     for line in sys.stdin:
-        column, seed = line.rsplit(" ", 1)
-        print(timed(one, many, column, int(seed)), flush=True)
+        column, number = line.rsplit(" ", 1)
+        print(timed(one, many, column, asked[column][int(number)]), flush=True)
 
 
-def timed(one: Any, many: Any, column: str, seed: int) -> float:
-    if column == "32 at once":
-        texts = [text_of(n, seed * 100 + i) for i, n in enumerate(MIXED)]
-        random.Random(seed).shuffle(texts)
-    elif column == "5 % refusals":
-        texts = mix(20, seed)
-    else:
-        texts = [text_of(int(column), seed * 10 + i) for i in range(2)]
+def timed(one: Any, many: Any, column: str, texts: list[str]) -> float:
     start = time.perf_counter()
-    if column == "32 at once":
+    if column == TOGETHER:
         many(texts)
     else:
         for text in texts:
@@ -214,6 +251,7 @@ def timed(one: Any, many: Any, column: str, seed: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, help="Keeps the model between runs.")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", nargs="+", choices=RUNTIMES, default=RUNTIMES)
@@ -226,7 +264,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         work = options.work or Path(scratch)
         if not (work / "onnx" / "model_int8.onnx").exists():
-            make_model(work)
+            make_model(work, others(options.data), VOCABULARY)
+        asked = questions(responses(options.data), work / "torch", options.rounds)
+        (work / "texts.json").write_text(json.dumps(asked), encoding="utf-8")
         pythons = dict.fromkeys(("pipeline", *options.only), sys.executable)
         if options.guard_python:
             pythons[GUARD] = options.guard_python
@@ -237,7 +277,7 @@ def main() -> None:
 
 def measured(work: Path, pythons: dict[str, str], rounds: int) -> dict[tuple[str, str], float]:
     """The median seconds a text of each runtime, run by its interpreter, in each column."""
-    columns = [*map(str, TOKENS), "32 at once", "5 % refusals"]
+    columns = [*map(str, TOKENS), TOGETHER, REALISTIC]
     processes = {runtime: start(runtime, work, python) for runtime, python in pythons.items()}
     found: dict[tuple[str, str], list[float]] = {}
     for number in range(rounds):
@@ -251,7 +291,10 @@ def measured(work: Path, pythons: dict[str, str], rounds: int) -> dict[tuple[str
         process.stdin.close()
         process.wait()
         process.stdout.close()
-    return {key: statistics.median(values) for key, values in found.items()}
+    return {
+        (runtime, column): (statistics.fmean if column == REALISTIC else statistics.median)(each)
+        for (runtime, column), each in found.items()
+    }
 
 
 def start(runtime: str, work: Path, python: str) -> Any:
@@ -272,7 +315,7 @@ def start(runtime: str, work: Path, python: str) -> Any:
 
 def show(found: dict[tuple[str, str], float], rounds: int) -> None:
     columns = list(dict.fromkeys(column for _, column in found))
-    print(f"{machine()}; load {os.getloadavg()[0]:.1f}; medians of {rounds} interleaved rounds")
+    print(f"{machine()}; load {os.getloadavg()[0]:.1f}; {rounds} interleaved rounds")
     print("milliseconds a text (times faster than the pipeline)\n")
     print(f"{'':14}" + "".join(f"{name:>20}" for name in columns))
     for runtime in dict.fromkeys(runtime for runtime, _ in found):

@@ -13,11 +13,13 @@ import pytest
 from demur.detection.building import build_detector
 from demur.detection.cascade import Cascade
 from demur.detection.embedded import EmbeddedDetector
+from demur.detection.encoder import Encoder
 from demur.errors import DetectorError, ModelError
 from demur.policy.schema import DetectorSettings
 from demur.vocabulary import Evidence, Signal, Verdict
 
 REFUSAL = Evidence("I'm sorry, but I can't help with that request.")
+UNSURE = Evidence("I could try, but would rather not: there are better ways to spen")
 ANSWER = Evidence("The capital of Australia is Canberra.")
 
 
@@ -51,6 +53,31 @@ def test_transformer_is_a_second_opinion(classifier: Path, monkeypatch: pytest.M
     monkeypatch.setattr(EmbeddedDetector, "classify", lambda *a, **k: unsure)
     verdict = detector.classify(REFUSAL)
     assert (verdict.label, verdict.stage) == ("refusal", "transformer")
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_another_opinion_than_the_encoders(
+    classifier: Path, monkeypatch: pytest.MonkeyPatch, final: bool
+) -> None:
+    """Of whole texts that the network is unsure of, one is asked: the transformer, or the encoder.
+
+    Beginnings go to the encoder either way.
+    """
+    asked: list[str] = []
+    kept = Encoder.outputs
+    monkeypatch.setattr(
+        Encoder, "outputs", lambda self, text: asked.append(text) or kept(self, text)
+    )
+    alone = build()
+    both = build(
+        stages=("signals", "embedded", "transformer"),
+        transformer={"model": str(classifier), "device": "cpu"},
+    )
+    assert alone.classify(UNSURE, final=final).stage == "embedded"
+    assert len(asked) == 1
+    verdict = both.classify(UNSURE, final=final)
+    assert verdict.stage == ("transformer" if final else "embedded")
+    assert len(asked) == (1 if final else 2)
 
 
 def test_a_hung_transformer_leaves_the_embedded_answer(

@@ -72,13 +72,11 @@ def evaluate(
     from ..training.rows import clean, read_rows
 
     try:
-        if cascade and len(names) != 2:
-            raise InputError("--cascade: give two detectors, the cheap one first")
         read = [row for path in files for row in read_rows(path)]
         rows = read if partial else clean(read)
         if not rows:
             raise InputError(f"{files[0]}: holds only partial rows; give --partial to keep them")
-        detectors = {name: load(name, threshold) for name in names or ("embedded",)}
+        detectors = _detectors(names or ("embedded",), threshold, cascade)
         all_judged, reports = [], []
         with _bars(quiet=as_json) as bars:
             for name, detector in detectors.items():
@@ -110,6 +108,21 @@ def evaluate(
         show(Console(), reports, tests)
         if passing is not None:
             passing_told(Console(), passing)
+
+
+def _detectors(
+    names: tuple[str, ...], threshold: float | None, cascade: bool
+) -> dict[str, Detector]:
+    """By name; the first of a cascade as a policy would build it."""
+    from ..detection.embedded import EmbeddedDetector
+
+    if cascade and len(names) != 2:
+        raise InputError("--cascade: give two detectors, the cheap one first")
+    detectors = {name: load(name, threshold) for name in names}
+    first = detectors[names[0]]
+    if cascade and isinstance(first, EmbeddedDetector):
+        detectors[names[0]] = first.before_another()
+    return detectors
 
 
 def load(name: str, threshold: float | None) -> Detector:

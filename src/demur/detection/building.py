@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..policy.schema import DetectorSettings, Stage, TransformerSettings
 from . import Detector
 from .cascade import Cascade
@@ -18,9 +20,18 @@ def build_detector(settings: DetectorSettings | None = None) -> Cascade:
     where its packages are not installed.
     """
     settings = settings or DetectorSettings()
-    stages = [Guarded(_stage(stage, settings), settings.seconds) for stage in settings.stages]
+    stages = [Guarded(stage, settings.seconds) for stage in _stages(settings)]
     sure = settings.sure
     return Cascade(stages) if sure is None else Cascade(stages, (sure.normal, sure.refusal))
+
+
+def _stages(settings: DetectorSettings) -> Iterator[Detector]:
+    for place, stage in enumerate(settings.stages):
+        detector = _stage(stage, settings)
+        last = not set(settings.stages[place + 1 :]) - {SignalsDetector.name}
+        if isinstance(detector, EmbeddedDetector) and not last:
+            detector = detector.before_another()
+        yield detector
 
 
 def _stage(stage: Stage, settings: DetectorSettings) -> Detector:

@@ -13,7 +13,7 @@ from .awaiting import classify_off_loop
 from .signals import SignalsDetector, silent
 from .text import visible
 
-SURE: Final = 0.8
+SURE: Final = 0.7
 """How far from its threshold a score must be, as a share of how far it could be, by default."""
 
 

@@ -132,6 +132,17 @@ class EmbeddedDetector:
             raise ModelError(f"threshold {threshold} is not in [0, 1]")
         return detector._deciding_at(threshold)
 
+    def before_another(self) -> EmbeddedDetector:
+        """The same, as a stage before one that reads text too.
+
+        A whole text that the network is unsure of goes straight to that stage: the encoder, in
+        numpy, takes as long as the reference transformer on ONNX Runtime. Beginnings still go to
+        the encoder, since another stage is rarely asked about them.
+        """
+        if self.second is None:
+            return self
+        return replace(self, second=replace(self.second, low=math.inf, high=-math.inf))
+
     def classify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
         """See ``Detector``. Where there is nothing to read, a whole text is normal at score 0."""
         found = self._first(evidence, final)

@@ -129,7 +129,7 @@ class DetectorSettings(Section):
     thresholds: Thresholds = Thresholds()
     sure: Sure | None = Field(
         default=None,
-        description="When a stage decides alone; demur eval --cascade finds it. Default: 0.8 each.",
+        description="When a stage decides alone; demur eval --cascade finds it. Default: 0.7 each.",
     )
     on_error: Literal["pass", "refuse"] = Field(
         default="pass", description="What a response counts as when no detector can answer."
