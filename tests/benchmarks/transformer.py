@@ -6,10 +6,14 @@
 The model has the reference's architecture (distilroberta, 82 M parameters), a vocabulary of its
 size and random weights with a head fitted to two sentences, which is all that speed needs. Texts
 are responses of ``dev.jsonl.gz`` in the data's folder: cut to so many tokens, and, in the last
-column, whole, one refusal to nineteen answers. None comes twice. Each runtime runs in a process of
-its own, since spinning thread pools of two runtimes slow each other down. The processes take turns,
-round after round, so that a busy machine slows all alike. The median over rounds is shown; in the
-last column the mean, since there a text costs a cascade little or much.
+column, whole, one refusal to nineteen answers. None comes twice. Of what is longer than its window
+the pipeline reads the beginning, ours the end as well.
+
+Each runtime runs in a process of its own, since spinning thread pools of two runtimes slow each
+other down. The processes take turns, round after round, so that a busy machine slows all alike. The
+median over rounds is shown; in the last column the mean, since a text costs a cascade little or
+much.
+
 LLM Guard's NoRefusal runs the same model in an interpreter that has it, installed as `field.py`
 says. As it comes it reads the first 128 tokens of a text and no more, so its column 512 compares
 with nothing.
@@ -93,7 +97,8 @@ def questions(found: dict[int, list[str]], source: Path, rounds: int) -> dict[st
 
     def next_text(tokens: int) -> str:
         nonlocal at
-        begin, at = places[at][0], at + tokens - 2  # two mark the text's ends
+        # Two mark the text's ends, and a text that begins or ends within a word splits differently.
+        begin, at = places[at][0], at + tokens - 4
         return text[begin : places[at][0]]
 
     asked: dict[str, list[list[str]]] = {
