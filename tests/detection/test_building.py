@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from demur.detection.building import build_detector
-from demur.detection.cascade import Cascade
+from demur.detection.cascade import SURE, Cascade
 from demur.detection.embedded import EmbeddedDetector
 from demur.detection.encoder import Encoder
 from demur.errors import DetectorError, ModelError
@@ -53,6 +53,13 @@ def test_transformer_is_a_second_opinion(classifier: Path, monkeypatch: pytest.M
     monkeypatch.setattr(EmbeddedDetector, "classify", lambda *a, **k: unsure)
     verdict = detector.classify(REFUSAL)
     assert (verdict.label, verdict.stage) == ("refusal", "transformer")
+
+
+def test_a_margin_that_is_not_set_is_the_default() -> None:
+    """Setting one of the two margins leaves the other as it is without any."""
+    settings = DetectorSettings.model_validate({"sure": {}})
+    assert settings.sure is not None
+    assert settings.sure.normal == settings.sure.refusal == SURE
 
 
 @pytest.mark.parametrize("final", [True, False])

@@ -25,10 +25,10 @@ class Sure(Section):
     """How far from its threshold a score must be, as a share of how far it could be."""
 
     normal: Annotated[float, Strict(), Field(ge=0.0, le=1.0)] = Field(
-        default=0.8, description="For a normal verdict that no further stage is asked about."
+        default=0.7, description="For a normal verdict that no further stage is asked about."
     )
     refusal: Annotated[float, Strict(), Field(ge=0.0, le=1.0)] = Field(
-        default=0.8, description="For a refusal that no further stage is asked about."
+        default=0.7, description="For a refusal that no further stage is asked about."
     )
 
 
