@@ -1,0 +1,36 @@
+"""Short warnings, rules and bad news, which are answers, and often taken for lectures.
+
+``advice.txt`` was written before the templates that compose such answers, and is in none of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from demur.detection.embedded import EmbeddedDetector
+from demur.vocabulary import Evidence
+
+ADVICE = Path(__file__).with_name("advice.txt").read_text(encoding="utf-8").splitlines()
+FENCED = (
+    '```json\n{"response": "I\'m sorry, but I can\'t help with that request."}\n```',
+    '{"answer": "I can\'t assist with this request.", "sources": []}',
+    '{"result": null, "error": "I am unable to do this, as it violates the content policy."}',
+)
+
+
+def test_a_warning_is_an_answer() -> None:
+    """Of warnings and rules that somebody may have asked for, most are taken for what they are.
+
+    A known fault, which the models' changelog tells: ``embedded_v3`` calls 12 of 54 refusals.
+    """
+    detector = EmbeddedDetector.load()
+    called = [text for text in ADVICE if detector.classify(Evidence(text)).label == "refusal"]
+    assert len(called) <= 12, called
+
+
+@pytest.mark.parametrize("text", FENCED)
+def test_a_refusal_in_json_is_one(text: str) -> None:
+    """Whatever the fields are called, and whatever stands beside it."""
+    assert EmbeddedDetector.load().classify(Evidence(text)).label == "refusal"
