@@ -19,7 +19,7 @@ from ...stores import Store
 from ...vocabulary import Outcome, Target
 from ...wire import Shape
 from .reading import ByteReader
-from .requests import for_fallback, wants_raw
+from .requests import for_fallback, usual_timeout, wants_raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,24 @@ class Exchange:
         if attempt == 0:
             return self._request(self.client, self._judgeable(self.options))
         other = self.wiring.clients.get(target.name)
-        options = for_fallback(self.options, target, timeout, elsewhere=other is not None)
-        client = other or _unpinned(self.client)
+        client = other or unpinned(self.client)
+        usual = usual_timeout(self.options, client)
+        elsewhere = other is not None
+        options = for_fallback(self.options, target, timeout, usual=usual, elsewhere=elsewhere)
         return self._request(client, self._judgeable(options))
+
+    def opened(
+        self, result: Any, target: Target, attempt: int, parts: Callable[[Any], Any]
+    ) -> OpenedStream:
+        """The stream behind what ``send`` gave, with ``parts`` to iterate over its bytes.
+
+        Of a fallback the call's timeout bounded the beginning. The driver bounds what is held, and
+        what is released may pause for as long as without demur.
+        """
+        if attempt:
+            client = self.wiring.clients.get(target.name) or self.client
+            _read_patiently(http_of(result), usual_timeout(self.options, client))
+        return OpenedStream.of(result, self.shape, parts)
 
     def emit(self, record: Outcome) -> None:
         if record.finished and "log" in self.plan.rule.actions:
@@ -141,7 +156,14 @@ def plain_class(cls: type) -> Any:
     return getattr(cls, "_demur_plain", cls)
 
 
-def _unpinned(client: Any) -> Any:
+def _read_patiently(http: Any, usual: Any) -> None:
+    """Read the body with the read timeout of ``usual``: the transport looks it up as it begins."""
+    timeouts = http.request.extensions.get("timeout")
+    if isinstance(timeouts, dict):
+        timeouts["read"] = getattr(usual, "read", usual)
+
+
+def unpinned(client: Any) -> Any:
     """The client, free to call another model: an Azure client may be bound to one deployment."""
     url = str(client.base_url)
     base, pinned, _ = url.partition("/deployments/")

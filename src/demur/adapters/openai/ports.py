@@ -43,7 +43,7 @@ class BlockingPort:
 
     def open(self, target: Target, attempt: int, timeout: float | None) -> OpenedStream:
         result = self._exchange.send(target, attempt, timeout)
-        return OpenedStream.of(result, self._exchange.shape, iter)
+        return self._exchange.opened(result, target, attempt, iter)
 
     def read(self, stream: OpenedStream) -> Chunk | None:
         with stream.turn:
@@ -102,7 +102,7 @@ class AwaitingPort:
 
     async def open(self, target: Target, attempt: int, timeout: float | None) -> OpenedStream:
         result = await self._exchange.send(target, attempt, timeout)
-        return OpenedStream.of(result, self._exchange.shape, aiter)
+        return self._exchange.opened(result, target, attempt, aiter)
 
     async def read(self, stream: OpenedStream) -> Chunk | None:
         raw = await anext(stream.parts, None)

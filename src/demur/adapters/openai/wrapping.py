@@ -84,7 +84,14 @@ def _elsewhere(client: Any, policy: Policy) -> dict[str, Any]:
                     f"targets.{name}.api_key_env: the environment variable "
                     f"{target.api_key_env!r} is not set; set it to the key for {target.base_url}"
                 )
-        made[name] = kind(base_url=target.base_url, api_key=key)
+        made[name] = _stranger(kind(base_url=target.base_url, api_key=key, timeout=client.timeout))
+    return made
+
+
+def _stranger(made: Any) -> Any:
+    """A new client without what the SDK read from the environment: it is meant for OpenAI."""
+    made.organization = made.project = made.admin_api_key = None
+    made._custom_headers = {}
     return made
 
 
