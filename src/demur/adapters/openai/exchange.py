@@ -165,8 +165,7 @@ def _read_patiently(http: Any, usual: Any) -> None:
 
 def unpinned(client: Any) -> Any:
     """The client, free to call another model: an Azure client may be bound to one deployment."""
-    url = str(client.base_url)
-    base, pinned, _ = url.partition("/deployments/")
-    if not pinned:
+    base, pinned, _ = str(client.base_url).partition("/deployments/")
+    if not pinned or not isinstance(client, openai.AzureOpenAI | openai.AsyncAzureOpenAI):
         return client
     return plain_class(type(client)).copy(client, base_url=base)

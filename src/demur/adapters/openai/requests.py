@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from openai import NotGiven
+from openai import NotGiven, Omit
 from openai._models import FinalRequestOptions
 
 from ...flow.cells import CONVERSATION_HEADER
@@ -39,8 +39,11 @@ class Request:
     conversation: str | None
 
 
-def read_request(options: FinalRequestOptions) -> Request | None:
-    """The request as a policy sees it; ``None`` for everything that is not ours to judge."""
+def read_request(options: FinalRequestOptions, defaults: Mapping[str, Any]) -> Request | None:
+    """The request as a policy sees it; ``None`` for everything that is not ours to judge.
+
+    ``defaults`` are the headers that its client sends with every request.
+    """
     api = _PATHS.get(options.url)
     if api is None or options.method.lower() != "post":
         return None
@@ -54,7 +57,7 @@ def read_request(options: FinalRequestOptions) -> Request | None:
         model=model,
         metadata=_mapping(body.get("metadata")),
         choices=choices if isinstance(choices, int) and choices > 1 else 1,
-        conversation=_header(options, CONVERSATION_HEADER),
+        conversation=_header({**defaults, **given_headers(options)}, CONVERSATION_HEADER),
     )
 
 
@@ -125,18 +128,17 @@ def _shorter(own: float | None, seconds: float) -> float:
 
 def wants_raw(options: FinalRequestOptions) -> bool:
     """Whether the caller asked for the raw response: what is parsed from it is the caller's."""
-    return _header(options, _RAW_HEADER) is not None
+    return _header(given_headers(options), _RAW_HEADER) is not None
 
 
 def given_headers(options: FinalRequestOptions) -> Mapping[str, Any]:
     return {} if isinstance(options.headers, NotGiven) else options.headers
 
 
-def _header(options: FinalRequestOptions, wanted: str) -> str | None:
-    for name, value in given_headers(options).items():
-        if name.lower() == wanted.lower():
-            return str(value)
-    return None
+def _header(headers: Mapping[str, Any], wanted: str) -> str | None:
+    """The header's value; of several spellings the last one's."""
+    found = [value for name, value in headers.items() if name.lower() == wanted.lower()]
+    return str(found[-1]) if found and not isinstance(found[-1], Omit) else None
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
