@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import openai
@@ -16,9 +16,9 @@ from ...detection import Detector
 from ...flow.plan import Plan
 from ...policy.schema import Policy
 from ...stores import Store
-from ...vocabulary import Outcome, Target
+from ...vocabulary import Completion, Outcome, Target
 from ...wire import Shape
-from .reading import ByteReader
+from .reading import ByteReader, read_parsed
 from .requests import for_fallback, usual_timeout, wants_raw
 
 
@@ -78,6 +78,17 @@ class Exchange:
     def emit(self, record: Outcome) -> None:
         if record.finished and "log" in self.plan.rule.actions:
             self.wiring.sink(record)
+
+    def read(self, result: Any, attempt: int) -> Completion:
+        """What the SDK made of a body. A fallback's that the caller's parser rejects is unread."""
+        completion = read_parsed(self.shape, result)
+        if not attempt:
+            return completion
+        try:
+            self.parsed(result)
+        except Exception:  # noqa: BLE001 - the caller's parser may raise anything
+            return replace(completion, choices=())
+        return completion
 
     def parsed(self, result: Any) -> Any:
         """The accepted response as the caller asked for it, its ``post_parser`` applied."""
