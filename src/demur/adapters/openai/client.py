@@ -100,6 +100,10 @@ def _blocking(plain: Any) -> tuple[Any, Any]:
         )
         held = run.advance() or ()
         opened: OpenedStream = run.served
+        if opened.read_before:
+            while run.advance() is not None:
+                pass
+            return _tagged_stream(exchange, opened, lambda: run.outcome)
         opened.http.stream = replay(opened.source, run, held, opened.raise_failure)
         return _tagged_stream(exchange, opened, lambda: run.outcome)
 
@@ -132,6 +136,10 @@ def _awaiting(plain: Any) -> tuple[Any, Any]:
         )
         held = await run.advance() or ()
         opened: OpenedStream = run.served
+        if opened.read_before:
+            while await run.advance() is not None:
+                pass
+            return _tagged_stream(exchange, opened, lambda: run.outcome)
         opened.http.stream = async_replay(opened.source, run, held, opened.raise_failure)
         return _tagged_stream(exchange, opened, lambda: run.outcome)
 

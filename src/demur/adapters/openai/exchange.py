@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -119,7 +119,8 @@ class Exchange:
 class OpenedStream:
     """A streamed response being read. ``source`` is the byte stream the SDK would have read.
 
-    A thread that reads it has the ``turn``. ``failure`` is what closing it raised.
+    A thread that reads it has the ``turn``. ``failure`` is what closing it raised. Of a response
+    that was ``read_before``, by a hook of the HTTP client for one, the SDK reads what was kept.
     """
 
     result: Any
@@ -130,13 +131,18 @@ class OpenedStream:
     turn: threading.Lock = field(default_factory=threading.Lock)
     rested: bool = False
     failure: Exception | None = None
+    read_before: bool = False
 
     @classmethod
     def of(cls, result: Any, shape: Shape, parts: Callable[[Any], Any]) -> OpenedStream:
         http = http_of(result)
         source = http.stream
-        reader = ByteReader(shape, http.headers)
-        return cls(result, http, source, parts(source), reader)
+        kept = _kept_body(http)
+        if kept is None:
+            return cls(result, http, source, parts(source), ByteReader(shape, http.headers))
+        # What was kept has no content encoding any more.
+        reader = ByteReader(shape, {})
+        return cls(result, http, source, parts(_OnePart(kept)), reader, read_before=True)
 
     def raise_failure(self) -> None:
         """Tell whoever closes the response what its own stream would have told them."""
@@ -150,6 +156,30 @@ class OpenedStream:
             return None
         self.rested = True
         return self.reader.rest()
+
+
+class _OnePart:
+    """A body in memory, for those who iterate over streams of either kind."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._body
+
+
+def _kept_body(http: Any) -> bytes | None:
+    """The body where it was read and kept before anybody asked for it."""
+    if not http.is_stream_consumed:
+        return None
+    try:
+        body: bytes = http.content
+    except RuntimeError:  # it was read and not kept
+        return None
+    return body
 
 
 def http_of(result: Any) -> Any:
