@@ -111,8 +111,8 @@ def _without_secrets(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return {k: v for k, v in body.items() if not _SECRET_FIELD.search(_snake(k))}
 
 
-def _snake(name: str) -> str:
-    return name.lower().replace("-", "_")
+def _snake(name: object) -> str:
+    return str(name).lower().replace("-", "_")
 
 
 def _shortened(usual: Any, seconds: float) -> Any:
