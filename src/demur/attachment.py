@@ -7,6 +7,8 @@ SDK objects are pydantic models, streams and raw responses; a public field on th
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from .vocabulary import Outcome
@@ -19,11 +21,23 @@ Source = Callable[[], Outcome | None]
 """Gives the outcome as it now stands: that of a stream grows while it runs."""
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A source whose outcome stands. It can be pickled, and so can what carries it."""
+
+    outcome: Outcome | None
+
+    def __call__(self) -> Outcome | None:
+        return self.outcome
+
+
 def attach(response: Any, source: Source) -> None:
-    """Make ``outcome_of(response)`` answer with what ``source`` gives."""
+    """Make ``outcome_of(response)`` answer with what ``source`` gives, if it takes attributes."""
     if isinstance(response, dict | list | str | bytes | int | float | None):
         return
-    object.__setattr__(response, _ATTRIBUTE, source)
+    # What takes no attributes, a parser's tuple for one, goes to its caller without.
+    with suppress(AttributeError, TypeError):
+        object.__setattr__(response, _ATTRIBUTE, source)
 
 
 def outcome_of(response: Any) -> Outcome | None:

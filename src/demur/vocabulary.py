@@ -117,7 +117,10 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What one chunk adds to choice ``index``."""
+    """What one chunk adds to choice ``index``.
+
+    ``whole`` says again, at the end, all that the choice said; it counts where no delta said it.
+    """
 
     index: int = 0
     text: str = ""
@@ -126,6 +129,7 @@ class Delta:
     non_text: bool = False
     reasoning: bool = False
     finished: bool = False
+    whole: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,10 +118,13 @@ def test_events_that_add_nothing(event: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("kind", ["response.completed", "response.incomplete"])
 def test_last_event(kind: str) -> None:
-    """The last event brings usage and the reason; its output was told already."""
+    """The last event brings usage, the reason, and the output, as a repetition."""
     body = response(message(text("a")), incomplete_details={"reason": "content_filter"})
     chunk = RESPONSES.read_chunk({"type": kind, "response": body}, None)
-    assert chunk == Chunk(None, (Delta(signals=(FILTER,), finished=True),), "m", Usage(3, 4))
+    end = Delta(signals=(FILTER,), finished=True, whole=Evidence("a"))
+    assert chunk == Chunk(None, (end,), "m", Usage(3, 4))
+    called = {"type": kind, "response": response({"type": "function_call"})}
+    assert RESPONSES.read_chunk(called, None).deltas == (Delta(non_text=True, finished=True),)
 
 
 def test_created_names_the_model() -> None:

@@ -76,16 +76,21 @@ class ChoiceSoFar:
     _filter: ThinkFilter = field(default_factory=ThinkFilter)
 
     def absorb(self, delta: Delta) -> None:
-        self._append(self._filter.feed(delta.text))
-        if len(self.refusal) < KEPT_CHARS:
-            self.refusal += delta.refusal
-        self.chars += len(delta.refusal)
+        self._say(delta.text, delta.refusal)
+        if delta.whole is not None and not self.chars:
+            self._say(delta.whole.text, delta.whole.refusal)
         self.signals += tuple(s for s in delta.signals if s not in self.signals)
         self.non_text = self.non_text or delta.non_text
         self.reasoning = self.reasoning or delta.reasoning
         if delta.finished and not self.finished:
             self.finished = True
             self._append(self._filter.finish())
+
+    def _say(self, text: str, refusal: str) -> None:
+        self._append(self._filter.feed(text))
+        if len(self.refusal) < KEPT_CHARS:
+            self.refusal += refusal
+        self.chars += len(refusal)
 
     def _append(self, text: str) -> None:
         self.chars += len(text)

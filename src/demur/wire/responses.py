@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..detection.signals import ending
 from ..vocabulary import Chunk, Completion, Delta, Evidence, Signal, Usage
 from .content import Content, read_content
-from .fields import mapping, name, string
+from .fields import mapping, name, sequence, string
 from .fields import usage as tokens
 
 _DONE = frozenset({"completed", "incomplete"})
@@ -53,13 +53,13 @@ def read_completion(payload: object, native: Any = None) -> Completion:
     status = string(payload.get("status") or "completed")
     if not isinstance(output, list | tuple) or status not in _DONE:
         return Completion((), native, model, usage)
-    content = sum((_item(item) for item in output), Content())
+    content = _output(output)
     evidence = Evidence(content.text, content.refusal, _signals(payload), content.non_text)
     return Completion((evidence,), native, model, usage)
 
 
 def read_chunk(payload: object, native: Any = None) -> Chunk:
-    """One event. Text comes from the deltas alone: ``done`` events only say it again."""
+    """One event. Text comes from the deltas; the last event says it all again."""
     if not isinstance(payload, Mapping) or payload.get("error"):
         return Chunk(native, opaque=True)
     kind = string(payload.get("type"))
@@ -78,8 +78,19 @@ def read_chunk(payload: object, native: Any = None) -> Chunk:
 
 
 def _last(response: Mapping[str, Any], native: Any) -> Chunk:
-    end = Delta(signals=_signals(response), finished=True)
+    content = _output(sequence(response.get("output")))
+    whole = Evidence(content.text, content.refusal)
+    end = Delta(
+        signals=_signals(response),
+        non_text=content.non_text,
+        finished=True,
+        whole=None if whole == Evidence() else whole,
+    )
     return Chunk(native, (end,), name(response.get("model")), _usage(response))
+
+
+def _output(items: Sequence[Any]) -> Content:
+    return sum((_item(item) for item in items), Content())
 
 
 def _added(item: object) -> Delta | None:

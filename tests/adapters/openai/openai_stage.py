@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
@@ -51,11 +52,12 @@ class Caller:
         self._clients.append(client)
         return client
 
-    def wrap(self, upstream: Upstream, **options: Any) -> Any:
+    def wrap(self, upstream: Upstream, sdk: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """A wrapped client; ``sdk`` are options of the client itself."""
         options = {"detector": PhraseDetector(), **options}
         if "policy" not in options:
             options.setdefault("fallbacks", ["second"])
-        wrapped = demur.wrap(self.client(upstream), **options)
+        wrapped = demur.wrap(self.client(upstream, **(sdk or {})), **options)
         self._clients.append(wrapped)
         return wrapped
 

@@ -42,7 +42,7 @@ def test_the_reader_is_out_before_its_socket_is_closed() -> None:
     network = SimpleNamespace(get_extra_info=lambda name: source.mine)
     http = SimpleNamespace(
         status_code=200, headers={}, http_version="HTTP/1.1", stream=source,
-        extensions={"network_stream": network},
+        extensions={"network_stream": network}, is_stream_consumed=False,
     )  # fmt: skip
     opened = OpenedStream.of(http, shape_for("chat"), iter)
     http.stream = object()  # the replay in its place

@@ -85,6 +85,16 @@ def test_a_conversation(caller: Caller, serve: Any, streamed: bool, fields: Any)
     assert talk.ask() == ["primary", "second"]
 
 
+def test_a_conversation_named_by_the_client(caller: Caller, serve: Any, streamed: bool) -> None:
+    """A header that the client sends with every request counts, one of the request before it."""
+    upstream = serve(primary=Reply(REFUSAL), second=Reply(ANSWER))
+    talk = Talk(caller, upstream, streamed, policy({"sticky": {}}))
+    talk.client = talk.client.with_options(default_headers={CONVERSATION: "7"})
+    assert talk.ask() == ["primary", "second"]
+    assert talk.ask() == ["second"]
+    assert talk.ask(extra_headers={CONVERSATION.title(): "8"}) == ["primary", "second"]
+
+
 def test_a_budget(caller: Caller, serve: Any, streamed: bool) -> None:
     """When it is spent the refusal comes as it is."""
     upstream = serve(primary=Reply(REFUSAL), second=Reply(ANSWER))

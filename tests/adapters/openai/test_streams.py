@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import gzip
+import json
 import threading
 import time
 from typing import Any
@@ -260,6 +261,44 @@ def test_responses_streams_are_replaced_too(caller, serve):
     assert events[-1].type == "response.completed"
     assert events[-1].response.output_text == ANSWER
     assert demur.outcome_of(stream).ending == "fell_back"
+
+
+def said(text):
+    return [{"type": "output_text", "text": text, "annotations": []}]
+
+
+def in_the_end(output, between=()):
+    """A Responses stream that gives its output in its last event."""
+    head = {"id": "r", "object": "response", "created_at": 1, "model": "primary", "error": None}
+    body = {**head, "status": "completed", "output": [output]}
+    events = [
+        {"type": "response.created", "response": {**body, "status": "in_progress", "output": []}},
+        *between,
+        {"type": "response.completed", "response": body},
+    ]
+    return Reply(body=sse(*map(json.dumps, events)))
+
+
+@pytest.mark.parametrize(
+    ("output", "between", "ending"),
+    [
+        ({"type": "message", "content": said(ANSWER)}, (), "accepted"),
+        (
+            {"type": "message", "content": said(ANSWER)},
+            ({"type": "response.output_text.done", "text": ANSWER},),
+            "accepted",
+        ),
+        ({"type": "function_call", "call_id": "c", "name": "go"}, (), "accepted"),
+        ({"type": "message", "content": said(REFUSAL)}, (), "fell_back"),
+    ],
+    ids=["text", "done", "call", "refusal"],
+)
+def test_output_without_deltas_is_judged(caller, serve, output, between, ending):
+    """A gateway that imitates streams may tell all at once, in the last event."""
+    client = caller.wrap(serve(primary=in_the_end(output, between), second=Reply(ANSWER)))
+    stream = caller.wait(client.responses.create(model="primary", input="x", stream=True))
+    assert caller.items(stream)
+    assert demur.outcome_of(stream).ending == ending
 
 
 def test_of_several_streamed_choices_one_that_delivers_is_enough(caller, serve):

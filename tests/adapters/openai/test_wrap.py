@@ -7,7 +7,7 @@ import sys
 
 import openai
 import pytest
-from openai_stage import ANSWER, MESSAGES, REFUSAL
+from openai_stage import ANSWER, MESSAGES, REFUSAL, retrying
 
 import demur
 from demur.testing import PhraseDetector, Reply
@@ -142,3 +142,75 @@ def test_logged_records_hold_no_content(caller, serve, caplog):
     for word in ("secret", "sorry", "blue one"):
         assert not any(word in line for line in lines)
     assert MESSAGES
+
+
+def test_a_plain_clients_base_url_is_kept_whole(caller, serve):
+    """Only on Azure does ``/deployments/`` name a model; elsewhere it is a part of the address."""
+    upstream = serve(primary=Reply(REFUSAL), second=Reply(ANSWER))
+    client = caller.wrap(upstream, {"base_url": f"{upstream.origin}/gw/deployments/team-a/v1"})
+    assert caller.create(client).choices[0].message.content == ANSWER
+    assert len({request.path for request in upstream.requests}) == 1
+
+
+def test_a_target_with_a_key_of_its_own_and_no_address(caller, serve, monkeypatch):
+    """``api_key_env`` without ``base_url`` calls the wrapped client's host with that key."""
+    monkeypatch.setenv("OTHER_KEY", "sk-other")
+    upstream = serve(primary=Reply(REFUSAL), second=Reply(ANSWER))
+    client = caller.wrap(upstream, policy=keyed())
+    assert caller.create(client).choices[0].message.content == ANSWER
+    keys = [request.headers["authorization"] for request in upstream.requests]
+    assert keys == ["Bearer sk-test", "Bearer sk-other"]
+    monkeypatch.delenv("OTHER_KEY")
+    with pytest.raises(demur.PolicyError, match="OTHER_KEY"):
+        caller.wrap(upstream, policy=keyed())
+
+
+def test_a_target_with_a_key_of_its_own_on_azure(caller, serve, monkeypatch):
+    """The key takes the place of the client's token, and the model that of its deployment."""
+    monkeypatch.setenv("OTHER_KEY", "sk-other")
+    upstream = serve(primary=Reply(REFUSAL), second=Reply(ANSWER))
+    cls = openai.AzureOpenAI if caller.kind == "sync" else openai.AsyncAzureOpenAI
+    client = cls(
+        azure_ad_token="token",
+        api_version="2024-10-21",
+        base_url=f"{upstream.base_url}/openai/deployments/primary",
+    )
+    wrapped = demur.wrap(client, policy=keyed(), detector=PhraseDetector())
+    assert caller.create(wrapped).choices[0].message.content == ANSWER
+    sent = upstream.requests[1]
+    assert "/deployments/second/" in sent.path
+    assert sent.headers["api-key"] == "sk-other"
+    assert "token" not in str(sent.headers)
+    caller.wait(client.close())
+
+
+def keyed():
+    policy = retrying(fallbacks=["t"])
+    return {**policy, "targets": {"t": {"model": "second", "api_key_env": "OTHER_KEY"}}}
+
+
+def test_closing_a_copy_leaves_the_targets_open(caller, serve):
+    """Clients made for targets are closed with the client that ``wrap`` gave, and no earlier."""
+    here, elsewhere = serve(primary=Reply(REFUSAL)), serve(llama=Reply(ANSWER))
+    policy = retrying(fallbacks=["t"])
+    policy["targets"] = {"t": {"model": "llama", "base_url": elsewhere.base_url}}
+    client = caller.wrap(here, policy=policy)
+    http = openai.DefaultHttpxClient if caller.kind == "sync" else openai.DefaultAsyncHttpxClient
+    copy = client.with_options(http_client=http())
+    assert caller.create(copy).choices[0].message.content == ANSWER
+    caller.wait(copy.close())
+    assert caller.create(client).choices[0].message.content == ANSWER
+
+
+@pytest.mark.parametrize("key", ["timeout", "extra_headers", "extra_query", "extra_body"])
+def test_arguments_of_the_sdk_are_no_patch(caller, serve, key):
+    """A patch sets fields of the request's body; what would only go astray there is refused."""
+    with pytest.raises(demur.PolicyError, match=key):
+        caller.wrap(serve(), fallbacks=[{"model": "second", key: {"a": "b"}}])
+
+
+def test_a_client_that_no_rule_uses_is_told(caller, serve, caplog):
+    """A misspelt name among ``targets`` shows in the log."""
+    upstream = serve()
+    caller.wrap(upstream, targets={"secnd": caller.client(upstream)})
+    assert "'secnd'" in caplog.text

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import functools
 import logging
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import openai
 
-from ...attachment import EXTENSION, Source, attach
+from ...attachment import EXTENSION, Settled, Source, attach
 from ...drivers import awaiting, blocking
 from ...errors import UnsupportedClientError
 from ...flow.completion import completion_flow
@@ -30,13 +31,16 @@ _WIRING = "_demur_wiring"
 _log = logging.getLogger("demur")
 
 
-def wrapped_copy(client: ClientT, wiring: Wiring) -> ClientT:
-    """A client like ``client`` that shares its connections and carries ``wiring``."""
+def check_client(client: object) -> None:
     if not isinstance(client, openai.OpenAI | openai.AsyncOpenAI):
         raise UnsupportedClientError(
             f"demur.wrap takes an OpenAI or AsyncOpenAI client or a subclass, "
             f"not {type(client).__module__}.{type(client).__qualname__}"
         )
+
+
+def wrapped_copy(client: ClientT, wiring: Wiring) -> ClientT:
+    """A client like ``client`` that shares its connections and carries ``wiring``."""
     plain = plain_class(type(client))
     wrapped: Any = object.__new__(_wrapped_class(plain))
     # Cached resources hold on to the client they were made by, and would bypass this one.
@@ -58,7 +62,9 @@ def _wrapped_class(plain: Any) -> type:
     @functools.wraps(plain.copy)
     def copy(self: Any, *args: Any, **kwargs: Any) -> Any:
         made = plain.copy(self, *args, **kwargs)
-        vars(made)[_WIRING] = vars(self).get(_WIRING)
+        wiring: Wiring | None = vars(self).get(_WIRING)
+        # Closing a copy must not close what the others go on using.
+        vars(made)[_WIRING] = wiring and replace(wiring, own=())
         return made
 
     namespace = {
@@ -88,12 +94,16 @@ def _blocking(plain: Any) -> tuple[Any, Any]:
                 completion_flow(exchange.plan), port, wiring.detector, wiring.store
             )
             result = exchange.parsed(served.completion.native)
-            return _tagged(exchange, result, lambda: served.outcome)
+            return _tagged(exchange, result, Settled(served.outcome))
         run = blocking.BlockingStream(
             stream_flow(exchange.plan), port, wiring.detector, wiring.store
         )
         held = run.advance() or ()
         opened: OpenedStream = run.served
+        if opened.read_before:
+            while run.advance() is not None:
+                pass
+            return _tagged_stream(exchange, opened, lambda: run.outcome)
         opened.http.stream = replay(opened.source, run, held, opened.raise_failure)
         return _tagged_stream(exchange, opened, lambda: run.outcome)
 
@@ -120,12 +130,16 @@ def _awaiting(plain: Any) -> tuple[Any, Any]:
                 completion_flow(exchange.plan), port, wiring.detector, wiring.store
             )
             result = exchange.parsed(served.completion.native)
-            return _tagged(exchange, result, lambda: served.outcome)
+            return _tagged(exchange, result, Settled(served.outcome))
         run = awaiting.AwaitingStream(
             stream_flow(exchange.plan), port, wiring.detector, wiring.store
         )
         held = await run.advance() or ()
         opened: OpenedStream = run.served
+        if opened.read_before:
+            while await run.advance() is not None:
+                pass
+            return _tagged_stream(exchange, opened, lambda: run.outcome)
         opened.http.stream = async_replay(opened.source, run, held, opened.raise_failure)
         return _tagged_stream(exchange, opened, lambda: run.outcome)
 
@@ -151,7 +165,7 @@ def _exchange(
     if wiring is None:
         return None
     try:
-        request = read_request(options)
+        request = read_request(options, client.default_headers)
         if request is None:
             return None
         plan = Plan.of(

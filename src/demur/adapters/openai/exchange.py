@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import openai
@@ -16,10 +16,10 @@ from ...detection import Detector
 from ...flow.plan import Plan
 from ...policy.schema import Policy
 from ...stores import Store
-from ...vocabulary import Outcome, Target
+from ...vocabulary import Completion, Outcome, Target
 from ...wire import Shape
-from .reading import ByteReader
-from .requests import for_fallback, wants_raw
+from .reading import ByteReader, read_parsed
+from .requests import for_fallback, usual_timeout, wants_raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,39 @@ class Exchange:
         if attempt == 0:
             return self._request(self.client, self._judgeable(self.options))
         other = self.wiring.clients.get(target.name)
-        options = for_fallback(self.options, target, timeout, elsewhere=other is not None)
-        client = other or _unpinned(self.client)
+        client = other or unpinned(self.client)
+        usual = usual_timeout(self.options, client)
+        elsewhere = other is not None
+        options = for_fallback(self.options, target, timeout, usual=usual, elsewhere=elsewhere)
         return self._request(client, self._judgeable(options))
+
+    def opened(
+        self, result: Any, target: Target, attempt: int, parts: Callable[[Any], Any]
+    ) -> OpenedStream:
+        """The stream behind what ``send`` gave, with ``parts`` to iterate over its bytes.
+
+        Of a fallback the call's timeout bounded the beginning. The driver bounds what is held, and
+        what is released may pause for as long as without demur.
+        """
+        if attempt:
+            client = self.wiring.clients.get(target.name) or self.client
+            _read_patiently(http_of(result), usual_timeout(self.options, client))
+        return OpenedStream.of(result, self.shape, parts)
 
     def emit(self, record: Outcome) -> None:
         if record.finished and "log" in self.plan.rule.actions:
             self.wiring.sink(record)
+
+    def read(self, result: Any, attempt: int) -> Completion:
+        """What the SDK made of a body. A fallback's that the caller's parser rejects is unread."""
+        completion = read_parsed(self.shape, result)
+        if not attempt:
+            return completion
+        try:
+            self.parsed(result)
+        except Exception:  # noqa: BLE001 - the caller's parser may raise anything
+            return replace(completion, choices=())
+        return completion
 
     def parsed(self, result: Any) -> Any:
         """The accepted response as the caller asked for it, its ``post_parser`` applied."""
@@ -93,7 +119,8 @@ class Exchange:
 class OpenedStream:
     """A streamed response being read. ``source`` is the byte stream the SDK would have read.
 
-    A thread that reads it has the ``turn``. ``failure`` is what closing it raised.
+    A thread that reads it has the ``turn``. ``failure`` is what closing it raised. Of a response
+    that was ``read_before``, by a hook of the HTTP client for one, the SDK reads what was kept.
     """
 
     result: Any
@@ -104,13 +131,18 @@ class OpenedStream:
     turn: threading.Lock = field(default_factory=threading.Lock)
     rested: bool = False
     failure: Exception | None = None
+    read_before: bool = False
 
     @classmethod
     def of(cls, result: Any, shape: Shape, parts: Callable[[Any], Any]) -> OpenedStream:
         http = http_of(result)
         source = http.stream
-        reader = ByteReader(shape, http.headers)
-        return cls(result, http, source, parts(source), reader)
+        kept = _kept_body(http)
+        if kept is None:
+            return cls(result, http, source, parts(source), ByteReader(shape, http.headers))
+        # What was kept has no content encoding any more.
+        reader = ByteReader(shape, {})
+        return cls(result, http, source, parts(_OnePart(kept)), reader, read_before=True)
 
     def raise_failure(self) -> None:
         """Tell whoever closes the response what its own stream would have told them."""
@@ -124,6 +156,30 @@ class OpenedStream:
             return None
         self.rested = True
         return self.reader.rest()
+
+
+class _OnePart:
+    """A body in memory, for those who iterate over streams of either kind."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._body
+
+
+def _kept_body(http: Any) -> bytes | None:
+    """The body where it was read and kept before anybody asked for it."""
+    if not http.is_stream_consumed:
+        return None
+    try:
+        body: bytes = http.content
+    except RuntimeError:  # it was read and not kept
+        return None
+    return body
 
 
 def http_of(result: Any) -> Any:
@@ -141,10 +197,16 @@ def plain_class(cls: type) -> Any:
     return getattr(cls, "_demur_plain", cls)
 
 
-def _unpinned(client: Any) -> Any:
+def _read_patiently(http: Any, usual: Any) -> None:
+    """Read the body with the read timeout of ``usual``: the transport looks it up as it begins."""
+    timeouts = http.request.extensions.get("timeout")
+    if isinstance(timeouts, dict):
+        timeouts["read"] = getattr(usual, "read", usual)
+
+
+def unpinned(client: Any) -> Any:
     """The client, free to call another model: an Azure client may be bound to one deployment."""
-    url = str(client.base_url)
-    base, pinned, _ = url.partition("/deployments/")
-    if not pinned:
+    base, pinned, _ = str(client.base_url).partition("/deployments/")
+    if not pinned or not isinstance(client, openai.AzureOpenAI | openai.AsyncAzureOpenAI):
         return client
     return plain_class(type(client)).copy(client, base_url=base)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...vocabulary import Chunk, Completion, Outcome, Target
 from .exchange import Exchange, OpenedStream, http_of
-from .reading import read_parsed, read_raw
+from .reading import read_raw, sends_events
 from .replay import Whole, async_replay, replay
 
 _WAKE_SECONDS = 1.0
@@ -28,9 +28,11 @@ class BlockingPort:
         result = self._exchange.send(target, attempt, timeout)
         http = http_of(result)
         if http is None:
-            return read_parsed(shape, result)
+            return self._exchange.read(result, attempt)
         if http.is_stream_consumed:
             return read_raw(shape, result, http)
+        if not attempt and sends_events(http):
+            return Completion((), result)
         whole = Whole()
         try:
             for part in http.stream:
@@ -43,7 +45,7 @@ class BlockingPort:
 
     def open(self, target: Target, attempt: int, timeout: float | None) -> OpenedStream:
         result = self._exchange.send(target, attempt, timeout)
-        return OpenedStream.of(result, self._exchange.shape, iter)
+        return self._exchange.opened(result, target, attempt, iter)
 
     def read(self, stream: OpenedStream) -> Chunk | None:
         with stream.turn:
@@ -87,9 +89,11 @@ class AwaitingPort:
         result = await self._exchange.send(target, attempt, timeout)
         http = http_of(result)
         if http is None:
-            return read_parsed(shape, result)
+            return self._exchange.read(result, attempt)
         if http.is_stream_consumed:
             return read_raw(shape, result, http)
+        if not attempt and sends_events(http):
+            return Completion((), result)
         whole = Whole()
         try:
             async for part in http.stream:
@@ -102,7 +106,7 @@ class AwaitingPort:
 
     async def open(self, target: Target, attempt: int, timeout: float | None) -> OpenedStream:
         result = await self._exchange.send(target, attempt, timeout)
-        return OpenedStream.of(result, self._exchange.shape, aiter)
+        return self._exchange.opened(result, target, attempt, aiter)
 
     async def read(self, stream: OpenedStream) -> Chunk | None:
         raw = await anext(stream.parts, None)

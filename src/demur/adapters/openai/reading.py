@@ -31,6 +31,12 @@ def read_raw(shape: Shape, result: Any, http: Any, raw: bytes | None = None) -> 
     return shape.read_body(body, result)
 
 
+def sends_events(http: Any) -> bool:
+    """Whether a body is a stream of events, which its reader wants as they come."""
+    kind: str = http.headers.get("content-type", "")
+    return kind.lower().startswith("text/event-stream")
+
+
 def decoded(http: Any, raw: bytes) -> bytes:
     """The body without its content encoding, decoded on a copy."""
     copy = type(http)(200, headers=http.headers, content=raw)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from openai import NotGiven
+from openai import NotGiven, Omit
 from openai._models import FinalRequestOptions
 
 from ...flow.cells import CONVERSATION_HEADER
@@ -16,8 +17,15 @@ _PATHS: dict[str, Api] = {"/chat/completions": "chat", "/responses": "responses"
 
 _RAW_HEADER = "X-Stainless-Raw-Response"
 
-# A fallback on another host must not be shown the first one's credentials.
-_CREDENTIALS = {"authorization", "api-key", "x-api-key", "openai-organization", "openai-project"}
+_IDEMPOTENCY_HEADER = "idempotency-key"
+
+# A fallback on another host must not be shown the first one's credentials, and nobody can list the
+# names under which gateways take them; so only what is known to be harmless goes there.
+_HARMLESS = {"accept", "accept-encoding", "accept-language", "content-type", "user-agent"}
+_HARMLESS_PREFIXES = ("x-stainless-", "x-demur-")
+_SECRET_FIELD = re.compile(
+    r"api_?key|authorization|password|secret|credential|cookie|(access|auth|bearer|id)_?token$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +39,11 @@ class Request:
     conversation: str | None
 
 
-def read_request(options: FinalRequestOptions) -> Request | None:
-    """The request as a policy sees it; ``None`` for everything that is not ours to judge."""
+def read_request(options: FinalRequestOptions, defaults: Mapping[str, Any]) -> Request | None:
+    """The request as a policy sees it; ``None`` for everything that is not ours to judge.
+
+    ``defaults`` are the headers that its client sends with every request.
+    """
     api = _PATHS.get(options.url)
     if api is None or options.method.lower() != "post":
         return None
@@ -46,45 +57,88 @@ def read_request(options: FinalRequestOptions) -> Request | None:
         model=model,
         metadata=_mapping(body.get("metadata")),
         choices=choices if isinstance(choices, int) and choices > 1 else 1,
-        conversation=_header(options, CONVERSATION_HEADER),
+        conversation=_header({**defaults, **given_headers(options)}, CONVERSATION_HEADER),
     )
 
 
 def for_fallback(
-    options: FinalRequestOptions, target: Target, timeout: float | None, *, elsewhere: bool
+    options: FinalRequestOptions,
+    target: Target,
+    timeout: float | None,
+    *,
+    usual: Any,
+    elsewhere: bool,
 ) -> FinalRequestOptions:
-    """The original request as ``target`` gets it: its own model, patch and idempotency key."""
+    """The original request as ``target`` gets it: its own model, patch and idempotency key.
+
+    The SDK does not retry it. None of its waits is longer than ``timeout`` seconds, nor than the
+    caller's own, ``usual``. What goes ``elsewhere`` leaves all that may be a credential behind.
+    """
     changes = {"model": target.model, **target.patch}
-    # `extra_body` beats the body, so what it sets is changed there too.
-    extra = _mapping(options.extra_json)
-    update: dict[str, Any] = {
-        "json_data": {**_mapping(options.json_data), **changes},
-        "idempotency_key": None,
-    }
-    if extra:
-        update["extra_json"] = {**extra, **{k: v for k, v in changes.items() if k in extra}}
-    if timeout is not None:
-        update["timeout"] = timeout
+    body, extra = _mapping(options.json_data), _mapping(options.extra_json)
+    if elsewhere:
+        body, extra = _without_secrets(body), _without_secrets(extra)
     headers = given_headers(options)
-    if elsewhere and headers:
-        update["headers"] = {k: v for k, v in headers.items() if k.lower() not in _CREDENTIALS}
+    update: dict[str, Any] = {
+        "json_data": {**body, **changes},
+        # `extra_body` beats the body, so what it sets is changed there too.
+        "extra_json": {**extra, **{k: v for k, v in changes.items() if k in extra}} or None,
+        "idempotency_key": None,
+        "max_retries": 0,
+    }
+    if timeout is not None:
+        update["timeout"] = _shortened(usual, timeout)
+    if headers:
+        update["headers"] = {k: v for k, v in headers.items() if _travels(k, elsewhere=elsewhere)}
+    if elsewhere:
+        update["params"] = {}
     return options.model_copy(update=update)
+
+
+def usual_timeout(options: FinalRequestOptions, client: Any) -> Any:
+    """The timeout of a call without demur, in any of the SDK's shapes."""
+    return client.timeout if isinstance(options.timeout, NotGiven) else options.timeout
+
+
+def _travels(header: str, *, elsewhere: bool) -> bool:
+    name = header.lower()
+    if name == _IDEMPOTENCY_HEADER:
+        return False
+    return not elsewhere or name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES)
+
+
+def _without_secrets(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {k: v for k, v in body.items() if not _SECRET_FIELD.search(_snake(k))}
+
+
+def _snake(name: object) -> str:
+    return str(name).lower().replace("-", "_")
+
+
+def _shortened(usual: Any, seconds: float) -> Any:
+    """``usual``, a number or the HTTP library's ``Timeout``, with no part above ``seconds``."""
+    if not hasattr(usual, "as_dict"):
+        return _shorter(usual, seconds)
+    return type(usual)(**{part: _shorter(own, seconds) for part, own in usual.as_dict().items()})
+
+
+def _shorter(own: float | None, seconds: float) -> float:
+    return seconds if own is None else min(own, seconds)
 
 
 def wants_raw(options: FinalRequestOptions) -> bool:
     """Whether the caller asked for the raw response: what is parsed from it is the caller's."""
-    return _header(options, _RAW_HEADER) is not None
+    return _header(given_headers(options), _RAW_HEADER) is not None
 
 
 def given_headers(options: FinalRequestOptions) -> Mapping[str, Any]:
     return {} if isinstance(options.headers, NotGiven) else options.headers
 
 
-def _header(options: FinalRequestOptions, wanted: str) -> str | None:
-    for name, value in given_headers(options).items():
-        if name.lower() == wanted.lower():
-            return str(value)
-    return None
+def _header(headers: Mapping[str, Any], wanted: str) -> str | None:
+    """The header's value; of several spellings the last one's."""
+    found = [value for name, value in headers.items() if name.lower() == wanted.lower()]
+    return str(found[-1]) if found and not isinstance(found[-1], Omit) else None
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -14,12 +15,16 @@ from ...detection.building import build_detector
 from ...detection.guarded import Guarded
 from ...errors import PolicyError
 from ...policy import Policy, load_policy
+from ...policy.schema import TargetSettings
 from ...sinks import sinks_for
 from ...stores import store_for
-from .client import wrapped_copy
-from .exchange import Wiring, plain_class
+from .client import check_client, wrapped_copy
+from .exchange import Wiring, plain_class, unpinned
 
 ClientT = TypeVar("ClientT")
+
+_NO_FIELDS = frozenset({"extra_body", "extra_headers", "extra_query", "timeout"})
+_log = logging.getLogger("demur")
 
 
 def wrap(
@@ -31,6 +36,7 @@ def wrap(
     targets: Mapping[str, Any] | None = None,
 ) -> ClientT:
     """``demur.wrap``, where openai is known to be installed."""
+    check_client(client)
     chosen = _policy(policy, fallbacks)
     settings = chosen.detector
     made = _elsewhere(client, chosen)
@@ -39,10 +45,11 @@ def wrap(
         detector=Guarded(detector, settings.seconds) if detector else build_detector(settings),
         sink=sinks_for(chosen),
         clients={**made, **(targets or {})},
-        own=tuple(made.values()),
+        own=tuple(c for name, c in made.items() if chosen.targets[name].base_url is not None),
         store=store_for(chosen),
     )
     _check_targets(client, wiring.clients)
+    _check_chains(chosen, targets or {})
     _check_prices(chosen)
     return wrapped_copy(client, wiring)
 
@@ -69,23 +76,62 @@ def _policy(
 
 
 def _elsewhere(client: Any, policy: Policy) -> dict[str, Any]:
-    """Clients for the policy's targets that name a host of their own."""
+    """Clients for the policy's targets that name a host or a key of their own."""
     made: dict[str, Any] = {}
     kind = openai.AsyncOpenAI if isinstance(client, openai.AsyncOpenAI) else openai.OpenAI
     for name, target in policy.targets.items():
-        if target.base_url is None:
-            continue
-        # The SDK insists on some key, also where the host wants none.
-        key = "none"
-        if target.api_key_env is not None:
-            key = os.environ.get(target.api_key_env, "")
-            if not key:
-                raise PolicyError(
-                    f"targets.{name}.api_key_env: the environment variable "
-                    f"{target.api_key_env!r} is not set; set it to the key for {target.base_url}"
-                )
-        made[name] = kind(base_url=target.base_url, api_key=key)
+        key = _key(name, target)
+        if target.base_url is not None:
+            # The SDK insists on some key, also where the host wants none.
+            there = kind(base_url=target.base_url, api_key=key or "none", timeout=client.timeout)
+            made[name] = _stranger(there)
+        elif key is not None:
+            made[name] = _with_key(client, key)
     return made
+
+
+def _key(name: str, target: TargetSettings) -> str | None:
+    if target.api_key_env is None:
+        return None
+    key = os.environ.get(target.api_key_env)
+    if not key:
+        raise PolicyError(
+            f"targets.{name}.api_key_env: the environment variable {target.api_key_env!r} is not "
+            f"set; set it to the key for {target.base_url or target.model}"
+        )
+    return key
+
+
+def _stranger(made: Any) -> Any:
+    """A new client without what the SDK read from the environment: it is meant for OpenAI."""
+    made.organization = made.project = made.admin_api_key = None
+    made._custom_headers = {}
+    return made
+
+
+def _with_key(client: Any, key: str) -> Any:
+    """A copy of the client that shares its connections and has another key."""
+    copied = plain_class(type(client)).copy(unpinned(client), api_key=key)
+    if isinstance(copied, openai.AzureOpenAI | openai.AsyncAzureOpenAI):
+        # A token would be preferred to the key.
+        copied._azure_ad_token = copied._azure_ad_token_provider = None
+    return copied
+
+
+def _check_chains(policy: Policy, targets: Mapping[str, Any]) -> None:
+    """Fallbacks must be such as this SDK can call; a client that none of them uses is told."""
+    chains = {rule.name: policy.chain(rule) for rule in policy.rules}
+    for name, chain in chains.items():
+        for key in sorted({key for target in chain for key in target.patch} & _NO_FIELDS):
+            raise PolicyError(
+                f"rules: {name}: a fallback sets {key!r}, which is an argument of the SDK and no "
+                f"field of the request; write a field by its own name, and set headers and "
+                f"timeouts on a client given as targets={{...}}"
+            )
+    unused = targets.keys() - {target.name for chain in chains.values() for target in chain}
+    if unused:
+        names = ", ".join(sorted(map(repr, unused)))
+        _log.warning("demur: no rule falls back to these of wrap's targets: %s", names)
 
 
 def _check_prices(policy: Policy) -> None:
