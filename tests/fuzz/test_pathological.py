@@ -13,8 +13,8 @@ from demur.vocabulary import Delta, Evidence
 from demur.wire import SSEReader, shape_for
 
 MEGABYTE = 1_000_000
-SECONDS = 2.0
-"""What a megabyte may take: some hundred times what it does take on a machine with nothing else."""
+SECONDS = 10.0
+"""Of the processor, for a megabyte: what grows with its square takes minutes."""
 
 TEXTS = {
     "open-thinking": "<think>",
@@ -48,13 +48,13 @@ def text(request: pytest.FixtureRequest) -> str:
 
 
 def in_time(start: float) -> bool:
-    return time.perf_counter() - start < SECONDS
+    return time.thread_time() - start < SECONDS
 
 
 def test_a_text_is_judged(text: str) -> None:
     """A megabyte of it, as a prefix and as a whole."""
     detector = EmbeddedDetector.load()
-    start = time.perf_counter()
+    start = time.thread_time()
     for final in (True, False):
         detector.classify(Evidence(text), final=final)
     assert in_time(start)
@@ -64,7 +64,7 @@ def test_a_streamed_text_is_gathered(text: str) -> None:
     """At once, and in small pieces."""
     for size in (MEGABYTE, 64):
         choice = ChoiceSoFar()
-        start = time.perf_counter()
+        start = time.thread_time()
         for position in range(0, len(text), size):
             choice.absorb(Delta(text=text[position : position + size]))
         choice.absorb(Delta(finished=True))
@@ -78,7 +78,7 @@ def test_deep_json_is_not_judged(opening: str) -> None:
     body = opening * 100_000
     for api in ("chat", "responses", "messages"):
         shape = shape_for(api)
-        start = time.perf_counter()
+        start = time.thread_time()
         assert not shape.read_body(body).choices
         assert shape.read_event(None, body).opaque
         assert in_time(start)
@@ -92,7 +92,7 @@ def test_streams_of_events_without_end(unit: bytes) -> None:
     data = unit * (MEGABYTE // len(unit))
     for size in (MEGABYTE, 64):
         reader = SSEReader()
-        start = time.perf_counter()
+        start = time.thread_time()
         for position in range(0, len(data), size):
             reader.feed(data[position : position + size])
         reader.finish()
@@ -102,7 +102,7 @@ def test_streams_of_events_without_end(unit: bytes) -> None:
 def test_ten_thousand_choices() -> None:
     """As many choices as a server cares to send."""
     choices = [{"index": i, "message": {"content": "no"}} for i in range(10_000)]
-    start = time.perf_counter()
+    start = time.thread_time()
     read = shape_for("chat").read_body(json.dumps({"choices": choices}))
     assert len(read.choices) == 10_000
     assert in_time(start)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from .pieces import Pieces
-from .products import applied, product
+from .products import applied, product, stacked
 
 Floats = NDArray[np.float32]
 
@@ -108,10 +108,10 @@ def _through(layer: Layer, state: Floats) -> Floats:
     mixed = product(state, layer.mix) + layer.mix_bias
     count, width = state.shape
     query, key, value = mixed.reshape(count, 3, HEADS, -1).transpose(1, 2, 0, 3)
-    weights = query @ key.transpose(0, 2, 1) * np.float32((HEADS / width) ** 0.5)
+    weights = stacked(query, key.transpose(0, 2, 1)) * np.float32((HEADS / width) ** 0.5)
     weights = np.exp(weights - weights.max(axis=2, keepdims=True))
     weights /= weights.sum(axis=2, keepdims=True)
-    heard = (weights @ value).transpose(1, 0, 2).reshape(count, width)
+    heard = stacked(weights, value).transpose(1, 0, 2).reshape(count, width)
     state = _normed(state + product(heard, layer.out) + layer.out_bias, layer.norm)
     wide = _gelu(product(state, layer.widen) + layer.widen_bias)
     return _normed(state + product(wide, layer.narrow) + layer.narrow_bias, layer.last_norm)

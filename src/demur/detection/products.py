@@ -38,6 +38,17 @@ def product(rows: Floats, weights: Floats) -> Floats:
     return found
 
 
+def stacked(left: Floats, right: Floats) -> Floats:
+    """``left @ right`` of two stacks of matrices, some rows of ``left`` at a time."""
+    _, count, inner = left.shape
+    height = max(1, LIMIT // (inner * right.shape[2]))
+    found: Floats = np.empty((len(left), count, right.shape[2]), dtype=np.float32)
+    for start in range(0, count, height):
+        rows = slice(start, start + height)
+        np.matmul(left[:, rows], right, out=found[:, rows])
+    return found
+
+
 def applied(weights: Floats, vector: Floats) -> Floats:
     """``weights @ vector``."""
     found: Floats = np.einsum("ij,j->i", weights, vector)
