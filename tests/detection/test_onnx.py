@@ -74,6 +74,18 @@ def test_int8_is_taken_where_it_is_there(exported: Path, tmp_path: Path) -> None
         load(tmp_path / "plain", precision="int8")
 
 
+def test_no_file_of_an_earlier_model_stays(
+    classifier: Path, exported: Path, tmp_path: Path
+) -> None:
+    """An export without --int8 over one with it leaves no int8 file that auto would take."""
+    shutil.copytree(exported, folder := tmp_path / "onnx")
+    (folder / "own.txt").write_text("mine")
+    done = CliRunner().invoke(main, ["export", str(classifier), "--to", str(folder)])
+    assert done.exit_code == 0, done.output
+    assert load(folder).model.file.name == "model.onnx"  # type: ignore[attr-defined]
+    assert (folder / "own.txt").read_text() == "mine"
+
+
 def test_needs_neither_torch_nor_transformers(exported: Path) -> None:
     """An exported folder is judged in an interpreter that cannot import torch."""
     program = (

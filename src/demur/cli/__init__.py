@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -33,6 +38,16 @@ class _Failure(click.ClickException):
 class _Commands(click.Group):
     """Knows the names of its commands, and loads none before it is called."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        _open_streams()
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            _Failure(_told(error)).show()
+            sys.exit(_Failure.exit_code)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name in _COMMANDS if self._module(name) is not None]
 
@@ -60,6 +75,29 @@ class _Commands(click.Group):
         """The command's module, where it is known and there."""
         module = _COMMANDS.get(name, ("",))[0].partition(":")[0]
         return module if module and importlib.util.find_spec(module) else None
+
+
+def _open_streams() -> None:
+    """Standard streams that are closed lead nowhere; else the next file would get their number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, _nowhere(mode))
+
+
+def _nowhere(mode: str) -> Any:
+    return Path(os.devnull).open(mode, encoding="utf-8")
+
+
+def _told(error: OSError) -> str:
+    from .writing import FULL, reason
+
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # What cannot be written is tried again at the interpreter's end otherwise.
+        sys.stdout = _nowhere("w")
+    name = "the output cannot be written" if error.filename is None else error.filename
+    return f"{name}: {reason(error)}" if error.filename or error.errno in FULL else reason(error)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

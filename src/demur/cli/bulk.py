@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import DemurError, InputError, MissingExtraError
 from ..vocabulary import Evidence, Verdict
-from .jsonl import Lines, text_in
+from .jsonl import ABSENT, Lines, text_in, value_in
+from .printing import printable
 
 if TYPE_CHECKING:
     from ..policy.schema import DetectorSettings
@@ -29,6 +30,8 @@ CALLERS: Final = 64
 """Texts that a process judges at the same time, where a model takes many in one pass."""
 READER: Final = 0.1
 """Of a core, what reading takes; it finds room beside a judge on each of a machine's cores."""
+NO_GROUP: Final = "\0"
+"""Of a row without the field: no printable word is the same."""
 PARQUET: Final = (".parquet", ".pq")
 
 Columns = dict[str, list[Any]]
@@ -73,7 +76,8 @@ class Source:
 
         try:
             with pyarrow.parquet.ParquetFile(self.path) as file:
-                wanted = {self.field, self.field.partition(".")[0], self.by}
+                fields = (self.field, self.by or self.field)
+                wanted = {*fields, *(field.partition(".")[0] for field in fields)}
                 columns = [name for name in file.schema_arrow.names if name in wanted]
                 size, total = Path(self.path).stat().st_size, max(1, file.metadata.num_rows)
                 number = 0
@@ -127,12 +131,13 @@ def judged_block(block: Mapping[str, Sequence[Any]], settings: str) -> Columns:
 
 
 def group_of(row: Mapping[str, Any], by: str | None) -> str:
-    """The value of ``by`` as one printable word."""
+    """The value of ``by`` as one printable word, or ``NO_GROUP``; dots lead into objects."""
     if by is None:
         return ""
-    value = row.get(by)
-    shown = value if isinstance(value, str) else json.dumps(value, default=str)
-    return "".join(char if char.isprintable() else "\ufffd" for char in shown[:80])
+    value, _ = value_in(row, by)
+    if value is ABSENT:
+        return NO_GROUP
+    return printable((value if isinstance(value, str) else json.dumps(value, default=str))[:80])
 
 
 @contextmanager

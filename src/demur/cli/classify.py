@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from ..errors import InputError
 from ..vocabulary import LABELS, Evidence, Verdict
-from .bulk import Source, group_of, judged
+from .bulk import NO_GROUP, Source, group_of, judged
 from .jsonl import Lines
+from .numbers import Float
+from .printing import shown
 
 if TYPE_CHECKING:
     from ..detection import Detector
@@ -38,11 +40,11 @@ Row = tuple[int, str, Verdict]
 @click.argument("source", metavar="TEXT|FILE|-")
 @click.option("--text", "is_text", is_flag=True, help="Judge the argument itself, file or not.")
 @click.option("--field", default="response", show_default=True, help="Dots lead into objects.")
-@click.option("--by", metavar="FIELD", help="Rates for each value of this field, say the model.")
+@click.option("--by", metavar="FIELD", help="Rates for each value of this field, as of --field.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line, in the input's order.")
 @click.option("--policy", type=click.Path(path_type=Path), help="Take its detector settings.")
 @click.option("--model", help="A Hugging Face classifier: folder or hub id. It reads every text.")
-@click.option("--threshold", type=click.FloatRange(0, 1), help="Instead of the detector's own.")
+@click.option("--threshold", type=Float(0, 1), help="Instead of the detector's own.")
 @click.option("--ray", "use_ray", is_flag=True, help="By many processes, through Ray Data.")
 @click.option("--workers", type=click.IntRange(1), help="Of --ray; default: one a core.")
 def classify(
@@ -81,16 +83,19 @@ def classify(
         return
     rates: Rates = {}
     out = sys.stdout
-    with found as rows, _progress(source, rows, hidden=as_json and sys.stdout.isatty()) as shown:
-        for index, (_, group, verdict) in enumerate(shown):
+    with found as rows, _progress(source, rows, hidden=as_json and sys.stdout.isatty()) as seen:
+        for index, (_, group, verdict) in enumerate(seen):
             rates.setdefault(group, Counter())[verdict.label] += 1
             if as_json:
                 click.echo(_json(index, verdict), file=out)
+    name = "<stdin>" if source == "-" else source
     if not rates:
-        name = "<stdin>" if source == "-" else source
         raise InputError(f"{name}: holds no rows; give a file with one JSON object a line")
     if not as_json:
-        Console().print(_table(rates, by))
+        unknown = by is not None and rates.keys() == {NO_GROUP}
+        Console().print(_table(rates, None if unknown else by))
+        if unknown:
+            raise InputError(f"{name}: no row has a field {by!r}; name one that is there with --by")
 
 
 @contextmanager
@@ -170,7 +175,9 @@ def _show(verdict: Verdict, *, as_json: bool) -> None:
 
 def _table(rates: Rates, by: str | None) -> Table:
     """How many of each label, and what share of the rows; the most rows first."""
-    table = Table(*([by] if by else []), "rows", *LABELS)
+    table = Table(*([Column(shown(by))] if by else []), "rows", *LABELS)
+    if (absent := rates.pop(NO_GROUP, None)) is not None:
+        rates["null"] = rates.get("null", Counter()) + absent
     groups = sorted(rates.items(), key=lambda item: -item[1].total())
     total = sum(rates.values(), Counter[str]())
     if by and len(groups) > 1:
@@ -178,14 +185,8 @@ def _table(rates: Rates, by: str | None) -> Table:
     for name, counts in groups:
         rows = counts.total()
         shares = (f"{counts[label]:,} ({counts[label] / rows:.1%})" for label in LABELS)
-        table.add_row(*([_plain(name)] if by else []), f"{rows:,}", *shares)
+        table.add_row(*([shown(name)] if by else []), f"{rows:,}", *shares)
     return table
-
-
-def _plain(name: str) -> Any:
-    from rich.text import Text
-
-    return Text(name)  # as it is: brackets in a name are no markup
 
 
 @contextmanager
@@ -195,7 +196,7 @@ def _progress(source: str, rows: Iterator[Row], *, hidden: bool) -> Iterator[Ite
     if hidden or not console.is_terminal:
         yield rows
         return
-    total = None if source == "-" else Path(source).stat().st_size
+    total = Path(source).stat().st_size if source != "-" and Path(source).is_file() else None
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("classifying", total=total)
 

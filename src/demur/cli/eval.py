@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from ..detection import Detector
 from ..errors import DemurError, InputError
 from .eval_tables import banded, confusion_table, passing_told, probe_table, probed
+from .numbers import Float
+from .printing import printable, shown
+from .writing import check_output, replacing
 
 if TYPE_CHECKING:
     from ..training.measuring import Comparison, Report
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
     help="embedded (default), keywords, a folder of 'demur train', or transformer:NAME_OR_FOLDER. "
     "Repeat to compare.",
 )
-@click.option("--threshold", type=click.FloatRange(0, 1), help="Instead of the detector's own.")
+@click.option("--threshold", type=Float(0, 1), help="Instead of the detector's own.")
 @click.option("--partial", is_flag=True, help="Keep partial rows, labelled as the source leans.")
 @click.option(
     "--prefixes/--no-prefixes", default=True, show_default=True, help="Replay as streams."
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--band",
     nargs=2,
-    type=click.FloatRange(0, 1),
+    type=Float(0, 1),
     help="Also three labels: scores from the one to the other count as partial.",
 )
 @click.option("--probe", is_flag=True, help="Also texts with one thing changed, and pairs.")
@@ -48,8 +52,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Also what the first of two detectors may decide alone, so that nothing is lost.",
 )
-@click.option("--mistakes", default=20, show_default=True, help="Hard errors listed.")
-@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+@click.option(
+    "--mistakes", default=20, show_default=True, type=click.IntRange(0), help="Hard errors listed."
+)
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the bootstrap."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page too.")
 def evaluate(
@@ -72,6 +80,9 @@ def evaluate(
     from ..training.rows import clean, read_rows
 
     try:
+        check_output(html, files)
+        if band is not None and band[0] > band[1]:
+            raise InputError(f"--band {band[0]:g} {band[1]:g}: give the lower score first")
         read = [row for path in files for row in read_rows(path)]
         rows = read if partial else clean(read)
         if not rows:
@@ -98,16 +109,17 @@ def evaluate(
     except DemurError as error:
         click.echo(f"demur eval: {error}", err=True)
         raise SystemExit(2) from error
-    if html is not None:
-        from ..training.page import render
-
-        html.write_text(render(all_judged, reports, tests, files), encoding="utf-8")
     if as_json:
         click.echo(json.dumps(_plain(reports, tests, passing), ensure_ascii=False, indent=2))
     else:
         show(Console(), reports, tests)
         if passing is not None:
             passing_told(Console(), passing)
+    if html is not None:
+        from ..training.page import render
+
+        with replacing(html) as file:
+            file.write(render(all_judged, reports, tests, files))
 
 
 def _detectors(
@@ -116,6 +128,8 @@ def _detectors(
     """By name; the first of a cascade as a policy would build it."""
     from ..detection.embedded import EmbeddedDetector
 
+    if len(set(names)) < len(names):
+        raise InputError("--detector: one is given twice; name different ones to compare")
     if cascade and len(names) != 2:
         raise InputError("--cascade: give two detectors, the cheap one first")
     detectors = {name: load(name, threshold) for name in names}
@@ -152,7 +166,11 @@ def load(name: str, threshold: float | None) -> Detector:
 
 def show(console: Console, reports: list[Report], tests: list[Comparison]) -> None:
     """The tables on a terminal."""
-    table = Table("", *(r.name for r in reports), title=f"{reports[0].overall.rows:,} responses")
+    table = Table(
+        "",
+        *(Column(shown(r.name)) for r in reports),
+        title=f"{reports[0].overall.rows:,} responses",
+    )
     for row in (
         "loss", "accuracy", "recall", "precision", "f1", "false_positive_rate",
     ):  # fmt: skip
@@ -177,8 +195,10 @@ def show(console: Console, reports: list[Report], tests: list[Comparison]) -> No
             console.print(_mistake_table(found))
     for test in tests:
         console.print(
-            f"{test.first} against {test.second}: only the first right {test.only_first}, "
-            f"only the second {test.only_second}, p = {test.p_value:.2g} (McNemar, exact)"
+            f"{printable(test.first)} against {printable(test.second)}: only the first right "
+            f"{test.only_first}, only the second {test.only_second}, p = {test.p_value:.2g} "
+            "(McNemar, exact)",
+            markup=False,
         )
 
 
@@ -198,10 +218,12 @@ def _kept(found: Report) -> str:
 
 
 def _group_table(name: str, group: str, members: dict[str, Any]) -> Table:
-    table = Table(group, "rows", "refusals", "F1", "recall", "FPR", title=f"{name} by {group}")
+    table = Table(
+        group, "rows", "refusals", "F1", "recall", "FPR", title=shown(f"{name} by {group}")
+    )
     for member, found in list(members.items())[:30]:
         table.add_row(
-            member,
+            shown(member),
             str(found.rows),
             str(found.refusals),
             *(f"{v:.3f}" for v in (found.f1, found.recall, found.false_positive_rate)),
@@ -213,7 +235,8 @@ def _mistake_table(found: Report) -> Table:
     table = Table("id", "label", "score", "source", "language", "model", title="Hard errors")
     for miss in found.mistakes:
         label = "refusal" if miss.label else "normal"
-        table.add_row(miss.id, label, f"{miss.score:.3f}", miss.source, miss.lang, miss.model)
+        of = (shown(value) for value in (miss.source, miss.lang, miss.model))
+        table.add_row(shown(miss.id), label, f"{miss.score:.3f}", *of)
     return table
 
 
@@ -246,5 +269,5 @@ def _bars(*, quiet: bool) -> AbstractContextManager[Progress | None]:
 def _advance(bars: Progress | None, name: str) -> Any:
     if bars is None:
         return lambda done, total: None
-    task = bars.add_task(name, total=None)
+    task = bars.add_task(escape(name), total=None)
     return lambda done, total: bars.update(task, completed=done, total=total)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..detection import Detector
+from .printing import shown
 
 if TYPE_CHECKING:
     from ..training.bands import Confusion
@@ -51,7 +52,10 @@ def probed(detector: Detector, rows: Sequence[Row], seed: int) -> tuple[Probe, .
 def confusion_table(name: str, found: Confusion) -> Table:
     labels = tuple(found.counts)
     table = Table(
-        "labelled", *labels, "F1", title=f"{name}: partial from {found.low:g} to {found.high:g}"
+        "labelled",
+        *labels,
+        "F1",
+        title=shown(f"{name}: partial from {found.low:g} to {found.high:g}"),
     )
     for real, row in found.counts.items():
         table.add_row(real, *(f"{row[called]:,}" for called in labels), f"{found.f1(real):.3f}")
@@ -59,7 +63,7 @@ def confusion_table(name: str, found: Confusion) -> Table:
 
 
 def probe_table(name: str, probes: Sequence[Probe]) -> Table:
-    table = Table("changed text", "texts", "called refusals", "should be", title=name)
+    table = Table("changed text", "texts", "called refusals", "should be", title=shown(name))
     for found in probes:
         table.add_row(found.name, str(found.texts), f"{found.refused:.1%}", f"{found.wanted:.0%}")
     return table

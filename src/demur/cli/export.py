@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from ..errors import InputError
+from .numbers import Float
+from .writing import check_folder
 
 
 @click.command("export")
@@ -29,7 +31,7 @@ from ..errors import InputError
 @click.option("--most", type=click.IntRange(1), default=2000, show_default=True, help="Of them.")
 @click.option(
     "--least",
-    type=click.FloatRange(0, 1),
+    type=Float(0, 1),
     default=0.99,
     show_default=True,
     help="Share of labels that must agree with torch, or nothing is written.",
@@ -50,6 +52,7 @@ def export_model(
     """
     from ..detection.exporting import export
 
+    check_folder(folder.expanduser())
     samples = _texts(texts, most) if texts is not None else ()
     found = export(
         model,

@@ -7,9 +7,9 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from typing_extensions import Self
 
@@ -17,12 +17,15 @@ from ..errors import InputError
 
 _GZIP = b"\x1f\x8b"
 _MOST_NAMES = 8
+ABSENT: Final = object()
+"""Where a row has no such field."""
 
 
 class Lines:
     """The rows of a source, blank lines left out: a context manager to iterate over once.
 
-    ``done`` of ``size`` bytes have been read; ``size`` is ``None`` for standard input (``-``).
+    ``done`` of ``size`` bytes have been read; ``size`` is ``None`` for standard input (``-``) and
+    pipes.
     Raises ``InputError`` with file, line and remedy where the file cannot be read or a line is no
     JSON object.
     """
@@ -36,7 +39,8 @@ class Lines:
         if self.name != "<stdin>":
             try:
                 self._file = Path(self.name).open("rb")
-                self.size = Path(self.name).stat().st_size
+                if Path(self.name).is_file():
+                    self.size = Path(self.name).stat().st_size
             except OSError as error:
                 raise InputError(f"{self.name}: cannot be read: {_reason(error)}") from error
         return self
@@ -95,15 +99,12 @@ class Lines:
 
 def text_in(row: dict[str, Any], field: str, where: str) -> str:
     """The text in ``field``; a null is an empty text. A dot goes one level deeper."""
-    value: Any = row
-    for key in (field,) if field in row else field.split("."):
-        inner = value[int(key)] if _has_place(value, key) else _member(value, key)
-        if inner is _ABSENT:
-            raise InputError(
-                f"{where}: no field {field!r}; {_offered(value)} "
-                "name the field that holds the response with --field"
-            )
-        value = inner
+    value, inside = value_in(row, field)
+    if value is ABSENT:
+        raise InputError(
+            f"{where}: no field {field!r}; {_offered(inside)} "
+            "name the field that holds the response with --field"
+        )
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -114,7 +115,16 @@ def text_in(row: dict[str, Any], field: str, where: str) -> str:
     return value
 
 
-_ABSENT = object()
+def value_in(row: Mapping[str, Any], field: str) -> tuple[Any, object]:
+    """The value of ``field`` or ``ABSENT``, and what was looked into last."""
+    value: Any = row
+    inside: object = row
+    for key in (field,) if field in row else field.split("."):
+        inside = value
+        value = value[int(key)] if _has_place(value, key) else _member(value, key)
+        if value is ABSENT:
+            break
+    return value, inside
 
 
 def kind_of(value: object) -> str:
@@ -124,11 +134,11 @@ def kind_of(value: object) -> str:
 
 
 def _has_place(value: object, key: str) -> bool:
-    return isinstance(value, list) and key.isdecimal() and int(key) < len(value)
+    return isinstance(value, list) and len(key) < 10 and key.isdecimal() and int(key) < len(value)
 
 
 def _member(value: object, key: str) -> Any:
-    return value.get(key, _ABSENT) if isinstance(value, dict) else _ABSENT
+    return value.get(key, ABSENT) if isinstance(value, dict) else ABSENT
 
 
 def _offered(value: object) -> str:

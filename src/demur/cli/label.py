@@ -13,7 +13,9 @@ from rich.panel import Panel
 from rich.text import Text
 
 from ..errors import InputError
+from .printing import printable
 from .watching import watched
+from .writing import audit_files, check_output, reason
 
 if TYPE_CHECKING:
     from ..report.sampling import Candidate
@@ -40,6 +42,7 @@ def label(audit: tuple[str, ...], out: Path, count: int, seed: int) -> None:
     from ..report.reading import AuditLog
     from ..report.sampling import sample
 
+    check_output(out, audit_files(audit))
     log = AuditLog(audit)
     with watched(log, "sampling") as entries:
         found = sample(entries, count, seed=seed)
@@ -60,21 +63,35 @@ def _labelled(path: Path) -> set[str]:
     if not path.exists():
         return set()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return {str(json.loads(line)["id"]) for line in lines if line.strip()}
+        lines = path.read_bytes().split(b"\n")
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+    return {_id(line, f"{path}:{n}") for n, line in enumerate(lines, start=1) if line.strip()}
+
+
+def _id(line: bytes, where: str) -> str:
+    try:
+        row = json.loads(line)
+        record = "attempts" in row
+        found = str(row["id"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
-            f"{path}: not a file of labels; name another with --out, or remove it"
+            f"{where}: not a labelled row; mend this line, or name another file with --out"
         ) from error
+    if record:
+        raise InputError(f"{where}: a record of an audit log; name another file with --out")
+    return found
 
 
 def _appended(path: Path) -> IO[str]:
+    """The file, whose next row begins a line, also where the last line was left open."""
     try:
-        return path.open("a", encoding="utf-8")
+        file = path.open("a", encoding="utf-8")
+        if path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n"):
+            file.write("\n")
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be written: {reason(error)}") from error
+    return file
 
 
 class _Session:
@@ -97,7 +114,7 @@ class _Session:
 
     def _show(self, candidate: Candidate) -> None:
         # Without the score and the label, which would sway.
-        place = f"{len(self._steps) + 1} of {len(self._candidates)}  {_plain(candidate.model)}"
+        place = f"{len(self._steps) + 1} of {len(self._candidates)}  {printable(candidate.model)}"
         self._console.print(Panel(Text(_shown(candidate.response)), title=Text(place)))
         self._console.print(Text(HELP, style="dim"))
 
@@ -161,8 +178,4 @@ def _shown(text: str) -> str:
     if len(text) > MOST_CHARS:
         gap = f"\n[\u2026 {len(text) - MOST_CHARS:,} characters \u2026]\n"
         text = text[: MOST_CHARS // 2] + gap + text[-MOST_CHARS // 2 :]
-    return "\n".join(_plain(line) for line in text.splitlines())
-
-
-def _plain(line: str) -> str:
-    return "".join(char if char.isprintable() else "\ufffd" for char in line)
+    return "\n".join(printable(line) for line in text.splitlines())

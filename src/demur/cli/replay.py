@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -17,6 +17,7 @@ from rich.text import Text
 from ..errors import InputError
 from ..vocabulary import Outcome
 from .watching import watched
+from .writing import audit_files, check_output, replacing
 
 if TYPE_CHECKING:
     from ..detection import Detector
@@ -66,6 +67,7 @@ def replay(
     from ..report.replaying import enforced
     from ..report.tallies import Comparison, Prices, load_prices
 
+    check_output(differences, (*audit_files(audit), policy_file, prices))
     policy = load_policy(policy_file)
     if enforce:
         policy = enforced(policy)
@@ -74,7 +76,8 @@ def replay(
     with watched(log, "reading") as entries:
         experience = Experience.of(entry.outcome for entry in entries)
     differing: list[dict[str, Any]] = []
-    with watched(log, "replaying") as entries, _opened(differences) as file:
+    told_all = nullcontext() if differences is None else replacing(differences)
+    with watched(log, "replaying") as entries, told_all as file:
         for replayed in _replayed(entries, policy, experience, scores=scores):
             comparison.add(replayed)
             if replayed.differs and (file is not None or len(differing) < show):
@@ -109,15 +112,6 @@ def _detector(policy: Policy) -> Detector:
     from ..detection.building import build_detector
 
     return build_detector(policy.detector)
-
-
-def _opened(path: Path | None) -> AbstractContextManager[IO[str] | None]:
-    if path is None:
-        return nullcontext()
-    try:
-        return path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _difference(replayed: Replayed) -> dict[str, Any]:

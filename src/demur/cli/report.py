@@ -8,6 +8,7 @@ import click
 
 from ..errors import InputError
 from .watching import watched
+from .writing import audit_files, check_output, replacing
 
 
 @click.command("report")
@@ -26,6 +27,7 @@ def report(audit: tuple[str, ...], html: Path, prices: Path | None) -> None:
     from ..report.reading import AuditLog
     from ..report.tallies import Prices, load_prices
 
+    check_output(html, (*audit_files(audit), prices))
     listed = Prices() if prices is None else load_prices(prices)
     log = AuditLog(audit)
     title = ", ".join(Path(source).name for source in audit if "://" not in source) or "audit log"
@@ -33,8 +35,6 @@ def report(audit: tuple[str, ...], html: Path, prices: Path | None) -> None:
         page, requests = render((entry.outcome for entry in entries), listed, title)
     if not requests:
         raise InputError(f"{', '.join(audit)}: holds no records; nothing has been audited yet")
-    try:
-        html.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{html}: cannot be written: {error.strerror}") from error
+    with replacing(html) as file:
+        file.write(page)
     click.echo(f"{html}: {requests:,} requests")

@@ -11,13 +11,14 @@ import click
 from pydantic import ValidationError
 
 from ..errors import InputError
+from .numbers import Float
 
 
 @click.command("serve")
 @click.option("--policy", type=click.Path(path_type=Path), help="Take its detector settings.")
 @click.option("--model", help="A Hugging Face classifier: folder or hub id. It reads every text.")
 @click.option("--backend", type=click.Choice(["torch", "onnx"]), help="Of the model.")
-@click.option("--threshold", type=click.FloatRange(0, 1), help="Instead of the detector's own.")
+@click.option("--threshold", type=Float(0, 1), help="Instead of the detector's own.")
 @click.option("--name", default="demur", show_default=True, help="The model's, for KServe clients.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
@@ -59,9 +60,12 @@ def serve(host: str, port: int, replicas: str, address: str | None, **options: A
 
 def _replicas(given: str) -> tuple[int, int | None]:
     least, colon, most = given.partition(":")
-    if not least.isdecimal() or (colon and not most.isdecimal()):
-        raise InputError(f"--replicas {given!r}: neither a number nor MIN:MAX, as 2:8")
-    return int(least), int(most) if colon else None
+    try:
+        return int(least), int(most) if colon else None
+    except ValueError as error:
+        raise InputError(
+            f"--replicas {given[:40]!r}: neither a number nor MIN:MAX, as 2:8"
+        ) from error
 
 
 def _settings(options: dict[str, Any], least: int, most: int | None) -> Any:

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..errors import DemurError, MissingExtraError
+from .numbers import Float
+from .writing import check_folder
 
 if TYPE_CHECKING:
     from ..training.running import Progress as Move
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--every",
-    type=click.FloatRange(0),
+    type=Float(0),
     default=300.0,
     show_default=True,
     metavar="SECONDS",
@@ -103,6 +105,7 @@ def _build(
     from ..training.recipe import load_recipe
 
     settings = load_recipe(recipe)
+    check_folder(into)
     torch.set_num_threads(threads)
     columns = (
         TextColumn("{task.description:<11}"),
@@ -131,5 +134,5 @@ def _build(
             device=device,
             resume=resume,
             seconds=every,
-            tell=lambda line: console.print(line, highlight=False, soft_wrap=True),
+            tell=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
         )

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ..errors import InputError
 from .jsonl import Lines
+from .numbers import Float
 
 if TYPE_CHECKING:
     from ..detection import Detector
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 
 @click.command("tune")
 @click.argument("files", nargs=-1, required=True)
-@click.option(
-    "--precision", required=True, type=click.FloatRange(0, 1, min_open=True), help="As in 0.95."
-)
+@click.option("--precision", required=True, type=Float(0, 1, min_open=True), help="As in 0.95.")
 @click.option("--rescore", is_flag=True, help="Score the responses anew with the embedded model.")
-@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the bootstrap."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
 def tune(

@@ -86,6 +86,9 @@ def export(
                     f"{agreement.texts} texts; nothing was written"
                 )
         folder.mkdir(parents=True, exist_ok=True)
+        for name in FILES.values():  # of another model, which "auto" might take
+            if not (draft / name).exists():
+                (folder / name).unlink(missing_ok=True)
         for path in draft.iterdir():
             shutil.copyfile(path, folder / path.name)
     return found
