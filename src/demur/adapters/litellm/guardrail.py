@@ -285,6 +285,9 @@ class DemurGuardrail(CustomGuardrail):
         """Whether a deployment hook is called for an SDK user's own chat completion."""
         if surface is None or surface.api != "chat" or sdk.calling.get() or data.get("stream"):
             return False
+        # What a proxy calls on its own account, as its health checks do, is nobody's request.
+        if self.event_hook is not None:
+            return False
         if through_proxy(data) or exchange.KEY in metadata_of(data):
             return False
         return self.should_run_guardrail(data, GuardrailEventHooks.post_call) is True

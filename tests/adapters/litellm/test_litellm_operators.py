@@ -1,0 +1,101 @@
+"""What an operator has the proxy do besides: health checks, and fallbacks of the Router's own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+import yaml
+from proxy_scene import SCRIPT
+from proxy_stage import MASTER_KEY, Proxy, missing
+
+from demur.testing import Upstream
+
+ASK = [{"role": "user", "content": "What is the capital of Portugal?"}]
+GROUPS = {
+    "helpful": "m-helpful",
+    "second": "m-second",
+    "stubborn": "m-also-refusing",
+}
+POLICY = {
+    "version": 1,
+    "rules": [
+        {
+            "name": "by-provider",
+            "match": {"model": "openai/*"},
+            "actions": ["tag", "log", "retry"],
+            "retry": {"fallbacks": ["openai/m-second"]},
+        },
+        {"name": "rest", "actions": ["tag", "log"]},
+    ],
+}
+
+
+class Operated(Proxy):
+    """A proxy whose Router has settings of its own."""
+
+    settings: Mapping[str, Any] = {}
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        path = self.folder / "config.yaml"
+        config = yaml.safe_load(path.read_text())
+        config["router_settings"] = {"num_retries": 0, **self.settings}
+        path.write_text(yaml.safe_dump(config))
+        return super()._start()
+
+
+class WithFallbacks(Operated):
+    """Its operator has fallbacks for errors."""
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with Upstream(SCRIPT) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def operated(
+    upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Proxy]]:
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+    folder: Path = tmp_path_factory.mktemp("operated")
+    common: dict[str, Any] = {"base_url": upstream.base_url, "models": GROUPS, "policy": POLICY}
+    with WithFallbacks(folder / "fallbacks", **common) as one:
+        yield {"fallbacks": one.wait_until_up()}
+
+
+class Answer:
+    """What a caller got, and which models were called for it."""
+
+    def __init__(
+        self, upstream: Upstream, proxy: Proxy, path: str, body: Mapping[str, Any] | None = None
+    ) -> None:
+        before = len(upstream.requests)
+        headers = {"authorization": f"Bearer {MASTER_KEY}", "content-type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            with urlopen(Request(f"{proxy.url}{path}", data, headers), timeout=60) as answer:
+                self.status, self.headers = answer.status, answer.headers
+                self.body = answer.read().decode()
+        except HTTPError as error:
+            self.status, self.headers, self.body = error.code, error.headers, error.read().decode()
+        self.called = [request.model for request in upstream.requests[before:]]
+
+
+def test_health_checks_are_not_judged(upstream: Upstream, operated: dict[str, Proxy]) -> None:
+    """A check calls the model it checks, and nobody else, whatever that one says."""
+    proxy = operated["fallbacks"]
+    before = proxy.count_records()
+    answer = Answer(upstream, proxy, "/health?model=stubborn")
+    assert (answer.status, answer.called) == (200, ["m-also-refusing"])
+    (row,) = proxy.records_after(before, 1)
+    assert not [tag for tag in row["request_tags"] if tag.startswith("demur")]
