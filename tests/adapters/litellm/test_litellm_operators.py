@@ -6,26 +6,37 @@ import json
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
 import yaml
-from proxy_scene import SCRIPT
+from proxy_scene import ANSWER, REFUSAL, SCRIPT, SECOND, _rule
 from proxy_stage import MASTER_KEY, Proxy, missing
 
-from demur.testing import Upstream
+from demur.testing import Reply, Upstream
 
 ASK = [{"role": "user", "content": "What is the capital of Portugal?"}]
 GROUPS = {
     "helpful": "m-helpful",
     "second": "m-second",
     "stubborn": "m-also-refusing",
+    "broken": "m-broken",
+    "down": "m-down",
+    "down-too": "m-down",
+    "forbidden": "m-forbidding",
+    "forbidden-alike": "m-forbidding",
+    "only-broken": "m-refusing",
 }
 POLICY = {
     "version": 1,
     "rules": [
+        _rule("forbidden", "second"),
+        _rule("forbidden-alike", "second"),
+        _rule("only-broken", "broken"),
+        _rule("down", "stubborn", "second"),
+        _rule("down-too", "second"),
         {
             "name": "by-provider",
             "match": {"model": "openai/*"},
@@ -40,7 +51,7 @@ POLICY = {
 class Operated(Proxy):
     """A proxy whose Router has settings of its own."""
 
-    settings: Mapping[str, Any] = {}
+    settings: ClassVar[Mapping[str, Any]] = {}
 
     def _start(self) -> subprocess.Popen[bytes]:
         path = self.folder / "config.yaml"
@@ -53,10 +64,26 @@ class Operated(Proxy):
 class WithFallbacks(Operated):
     """Its operator has fallbacks for errors."""
 
+    settings: ClassVar[Mapping[str, Any]] = {
+        "fallbacks": [
+            {"forbidden": ["helpful"]},
+            {"forbidden-alike": ["second"]},
+            {"broken": ["helpful"]},
+            {"down": ["stubborn"]},
+            {"down-too": ["helpful"]},
+        ]
+    }
+
+
+class WithPolicyFallbacks(Operated):
+    """Its operator has fallbacks for policy errors of every model."""
+
+    settings: ClassVar[Mapping[str, Any]] = {"content_policy_fallbacks": [{"*": ["helpful"]}]}
+
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[Upstream]:
-    with Upstream(SCRIPT) as server:
+    with Upstream({**SCRIPT, "m-down": Reply("down", status=500)}) as server:
         yield server
 
 
@@ -69,8 +96,11 @@ def operated(
         pytest.skip(reason)
     folder: Path = tmp_path_factory.mktemp("operated")
     common: dict[str, Any] = {"base_url": upstream.base_url, "models": GROUPS, "policy": POLICY}
-    with WithFallbacks(folder / "fallbacks", **common) as one:
-        yield {"fallbacks": one.wait_until_up()}
+    with (
+        WithFallbacks(folder / "fallbacks", **common) as one,
+        WithPolicyFallbacks(folder / "policy", **common) as two,
+    ):
+        yield {"fallbacks": one.wait_until_up(), "policy": two.wait_until_up()}
 
 
 class Answer:
@@ -88,6 +118,9 @@ class Answer:
                 self.body = answer.read().decode()
         except HTTPError as error:
             self.status, self.headers, self.body = error.code, error.headers, error.read().decode()
+        self.text = self.body
+        if self.status == 200 and body is not None:
+            self.text = json.loads(self.body)["choices"][0]["message"]["content"]
         self.called = [request.model for request in upstream.requests[before:]]
 
 
@@ -99,3 +132,37 @@ def test_health_checks_are_not_judged(upstream: Upstream, operated: dict[str, Pr
     assert (answer.status, answer.called) == (200, ["m-also-refusing"])
     (row,) = proxy.records_after(before, 1)
     assert not [tag for tag in row["request_tags"] if tag.startswith("demur")]
+
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("which", "model", "called", "text"),
+    [
+        ("fallbacks", "forbidden", ["m-forbidding", "m-helpful"], ANSWER),
+        ("fallbacks", "forbidden-alike", ["m-forbidding", "m-second"], SECOND),
+        ("policy", "forbidden", ["m-forbidding", "m-helpful"], ANSWER),
+    ],
+)
+def test_policy_errors_are_the_operators(
+    upstream: Upstream,
+    operated: dict[str, Proxy],
+    which: str,
+    model: str,
+    called: list[str],
+    text: str,
+) -> None:
+    """A provider's policy error goes where it goes without demur, whose own chain is not called."""
+    answer = Answer(upstream, operated[which], CHAT, {"model": model, "messages": ASK})
+    assert (answer.status, answer.called, answer.text) == (200, called, text)
+
+
+@pytest.mark.parametrize("which", ["fallbacks", "policy"])
+def test_refusals_are_not_the_operators(
+    upstream: Upstream, operated: dict[str, Proxy], which: str
+) -> None:
+    """For a refusal the policy's chain is called, and none whose answer would not be served."""
+    answer = Answer(upstream, operated[which], CHAT, {"model": "only-broken", "messages": ASK})
+    assert (answer.status, answer.text) == (200, REFUSAL)
+    assert answer.called == ["m-refusing", "m-broken"]

@@ -53,6 +53,14 @@ def _hops(chain: Sequence[Target], data: Mapping[str, Any]) -> Iterator[str | di
         yield {"model": target.model, **change} if change else target.model
 
 
+def groups_of(entries: Sequence[Any]) -> Iterator[str]:
+    """The model groups that fallback entries name."""
+    for entry in entries:
+        group = entry.get("model") if isinstance(entry, Mapping) else entry
+        if isinstance(group, str):
+            yield group
+
+
 def out_of_our_hands(data: Mapping[str, Any]) -> bool:
     """Whether the caller wants no fallbacks, brings its own, or goes past the proxy's Router."""
     if data.get("disable_fallbacks") or data.get("content_policy_fallbacks"):

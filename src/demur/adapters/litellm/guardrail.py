@@ -111,7 +111,9 @@ class DemurGuardrail(CustomGuardrail):
             reroute(found, data, router)
         elif found.plan.enforced and not found.stream and not hands_off:
             model = found.plan.requested.model
-            handed = chain.entries(found.plan, data, routers.own_entries(router, model))
+            own = routers.own_entries(router, model, data)
+            found.own = frozenset(chain.groups_of(own))
+            handed = chain.entries(found.plan, data, own)
             data["content_policy_fallbacks"] = [{model: handed}]
             data["max_fallbacks"] = max(len(handed), router.max_fallbacks)
         return data
@@ -131,7 +133,8 @@ class DemurGuardrail(CustomGuardrail):
                 sdk.note_positional(kwargs)
                 self._note_routed(kwargs, surface_for(call_type))
             return kwargs
-        unwanted = found.unwanted(chain.group_of(metadata_of(kwargs)))
+        mocked = kwargs.get("mock_response") == chain.KEPT
+        unwanted = found.unwanted(chain.group_of(metadata_of(kwargs)), mocked=mocked)
         if unwanted is not None:
             keep_failure_out_of_the_log(logging_obj)
             raise chain.AttemptRefusedError(found.plan.requested.model, unwanted)
