@@ -119,7 +119,7 @@ class Answer:
         except HTTPError as error:
             self.status, self.headers, self.body = error.code, error.headers, error.read().decode()
         self.text = self.body
-        if self.status == 200 and body is not None:
+        if self.status == 200 and body is not None and not body.get("stream"):
             self.text = json.loads(self.body)["choices"][0]["message"]["content"]
         self.called = [request.model for request in upstream.requests[before:]]
 
@@ -166,3 +166,16 @@ def test_refusals_are_not_the_operators(
     answer = Answer(upstream, operated[which], CHAT, {"model": "only-broken", "messages": ASK})
     assert (answer.status, answer.text) == (200, REFUSAL)
     assert answer.called == ["m-refusing", "m-broken"]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_nobody_is_asked_twice(
+    upstream: Upstream, operated: dict[str, Proxy], stream: bool
+) -> None:
+    """An operator's fallback for an error that refuses is not called again as the policy's own."""
+    body = {"model": "down", "messages": ASK, "stream": stream}
+    answer = Answer(upstream, operated["fallbacks"], CHAT, body)
+    assert answer.called == ["m-down", "m-also-refusing", "m-second"]
+    assert answer.headers["x-demur-served-model"] == "second"
+    assert "second" in answer.text
+    assert "sorry" not in answer.text
