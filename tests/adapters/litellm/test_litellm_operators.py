@@ -28,6 +28,7 @@ GROUPS = {
     "forbidden": "m-forbidding",
     "forbidden-alike": "m-forbidding",
     "only-broken": "m-refusing",
+    "rationed": "m-refusing",
 }
 POLICY = {
     "version": 1,
@@ -35,6 +36,7 @@ POLICY = {
         _rule("forbidden", "second"),
         _rule("forbidden-alike", "second"),
         _rule("only-broken", "broken"),
+        _rule("rationed", "stubborn"),
         _rule("down", "stubborn", "second"),
         _rule("down-too", "second"),
         {
@@ -57,6 +59,9 @@ class Operated(Proxy):
         path = self.folder / "config.yaml"
         config = yaml.safe_load(path.read_text())
         config["router_settings"] = {"num_retries": 0, **self.settings}
+        for group in config["model_list"]:
+            if group["model_name"] == "rationed":
+                group["litellm_params"]["rpm"] = 1
         path.write_text(yaml.safe_dump(config))
         return super()._start()
 
@@ -78,7 +83,10 @@ class WithFallbacks(Operated):
 class WithPolicyFallbacks(Operated):
     """Its operator has fallbacks for policy errors of every model."""
 
-    settings: ClassVar[Mapping[str, Any]] = {"content_policy_fallbacks": [{"*": ["helpful"]}]}
+    settings: ClassVar[Mapping[str, Any]] = {
+        "content_policy_fallbacks": [{"*": ["helpful"]}],
+        "routing_strategy": "usage-based-routing-v2",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +187,19 @@ def test_nobody_is_asked_twice(
     assert answer.headers["x-demur-served-model"] == "second"
     assert "second" in answer.text
     assert "sorry" not in answer.text
+
+
+def test_a_refusal_is_served_when_its_model_may_not_be_called(
+    upstream: Upstream, operated: dict[str, Proxy]
+) -> None:
+    """Everybody refused, and by then the Router has no deployment for the model asked for."""
+    proxy = operated["policy"]
+    before = proxy.count_records()
+    answer = Answer(upstream, proxy, CHAT, {"model": "rationed", "messages": ASK})
+    assert (answer.status, answer.text) == (200, REFUSAL)
+    assert answer.called == ["m-refusing", "m-also-refusing"]
+    assert answer.headers["x-demur-served-model"] == "rationed"
+    assert answer.headers["x-litellm-model-group"] == "rationed"
+    rows = proxy.records_after(before, 2)
+    assert sorted(row["model_group"] for row in rows) == ["rationed", "stubborn"]
+    assert {row["status"] for row in rows} == {"success"}

@@ -40,8 +40,9 @@ class Exchange:
     ``call_id`` is LiteLLM's id of the request where all its attempts share one (in the proxy).
     ``owed`` is a response the flow wants served that is not the one at hand: the Router is being
     made to come back for it. ``replaced`` says that the attempt last judged is not served, as far
-    as is known. ``forbidden`` says that the provider's own policy made the first call fail;
-    ``own`` are the groups that the operator wants called for that.
+    as is known. ``shown`` is what LiteLLM's headers said of a response that is served in place of a
+    later one. ``forbidden`` says that the provider's own policy made the first call fail; ``own``
+    are the groups that the operator wants called for that.
     ``start`` is where it starts: at the model asked for, unless the pre-call hook finds another.
     ``rows`` are those of dropped attempts, not yet logged, which ``numbers`` counts.
     """
@@ -64,6 +65,7 @@ class Exchange:
         self.refused: RefusedError | None = None
         self.owed: Completion | None = None
         self.replaced = False
+        self.shown: dict[str, Any] | None = None
         self.forbidden = False
         self.own: frozenset[str] = frozenset()
         self.rows: list[Row] = []

@@ -170,13 +170,11 @@ class DemurGuardrail(CustomGuardrail):
             sdk.take_row(request_data, response)
             asked = sdk.with_positional(request_data)
             return await self._serve_plain(asked, response, surface_for(call_type))
-        if not found.stream:
-            await self._bring(found, request_data, response)
-        return None
+        return None if found.stream else await self._bring(found, request_data, response)
 
     @fail_open
-    async def _bring(self, found: Exchange, data: Data, response: Any) -> None:
-        await self._attempts.judge(found, data, response)
+    async def _bring(self, found: Exchange, data: Data, response: Any) -> Any:
+        return await self._attempts.judge(found, data, response)
 
     # -- the proxy, after the call
 
