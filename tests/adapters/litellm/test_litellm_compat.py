@@ -132,6 +132,7 @@ async def test_the_original_response(upstream: Upstream, callbacks: list[Any]) -
 NAMES = {
     "litellm.litellm_core_utils.internal_call_metadata": ["without_budget_reservation"],
     "litellm.litellm_core_utils.thread_pool_executor": ["executor"],
+    "litellm.router_utils.fallback_event_handlers": ["get_fallback_model_group"],
 }
 PROXY_NAMES = {
     "litellm.proxy.auth.fallback_budget": ["is_token_within_budget_for_model"],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from official import ASK, SDKS, Sdk
@@ -121,20 +123,24 @@ def test_parallel_requests_are_given_back(proxy: Proxy, sdk: Sdk, stream: bool, 
         proxy.records_after(before, 2)  # LiteLLM gives the slot back behind the response
 
 
-def test_a_caller_who_leaves_a_fallback(proxy: Proxy) -> None:
+@pytest.mark.parametrize("surface", ["chat", "messages", "responses"])
+def test_a_caller_who_leaves_a_fallback(proxy: Proxy, surface: str) -> None:
     """What a fallback's stream had said by then is paid for, as the refusal before it is."""
-    import openai
-
+    path, said = {
+        "chat": ("chat/completions", {"messages": ASK}),
+        "messages": ("messages", {"messages": ASK, "max_tokens": 99}),
+        "responses": ("responses", {"input": "Which is the capital of Portugal?"}),
+    }[surface]
+    body = json.dumps({"model": "leaving", "stream": True, **said}).encode()
+    headers = {"authorization": f"Bearer {MASTER_KEY}", "content-type": "application/json"}
     before = proxy.count_records()
-    with (
-        openai.OpenAI(base_url=f"{proxy.url}/v1", api_key=MASTER_KEY, max_retries=0) as client,
-        client.chat.completions.create(model="leaving", messages=ASK, stream=True) as stream,
-    ):
-        for _ in range(5):
-            next(stream)
+    with urlopen(Request(f"{proxy.url}/v1/{path}", body, headers), timeout=60) as stream:
+        for _ in range(25):
+            stream.readline()
     rows = proxy.records_after(before, 2)
     assert sorted(row["model_group"] for row in rows) == ["leaving", "talkative"]
     assert min(row["response_cost"] for row in rows) > 5e-6
+    assert {row["status"] for row in rows} == {"success"}
 
 
 @streams

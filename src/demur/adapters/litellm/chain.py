@@ -13,8 +13,9 @@ from ...vocabulary import Target
 KEPT: Final = "demur: the refused response, kept"
 """The mocked answer of an attempt that calls nobody: the hook puts the kept response in its place.
 
-With it as its last entry a chain cannot fail: if every fallback refuses, errs, or may not be
-called, the Router still ends with a response, and the caller gets the original refusal.
+As the last entry of a chain it brings the caller the original refusal where the last fallback errs
+or may not be called, as long as the Router finds a deployment for it. Where the last one refuses,
+the original is served without another hop.
 """
 
 
@@ -51,6 +52,14 @@ def _hops(chain: Sequence[Target], data: Mapping[str, Any]) -> Iterator[str | di
         change = {**restored, **target.patch}
         patched |= target.patch.keys()
         yield {"model": target.model, **change} if change else target.model
+
+
+def groups_of(entries: Sequence[Any]) -> Iterator[str]:
+    """The model groups that fallback entries name."""
+    for entry in entries:
+        group = entry.get("model") if isinstance(entry, Mapping) else entry
+        if isinstance(group, str):
+            yield group
 
 
 def out_of_our_hands(data: Mapping[str, Any]) -> bool:

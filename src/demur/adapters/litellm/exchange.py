@@ -40,7 +40,9 @@ class Exchange:
     ``call_id`` is LiteLLM's id of the request where all its attempts share one (in the proxy).
     ``owed`` is a response the flow wants served that is not the one at hand: the Router is being
     made to come back for it. ``replaced`` says that the attempt last judged is not served, as far
-    as is known. ``forbidden`` says that the provider's own policy made the first call fail.
+    as is known. ``shown`` is what LiteLLM's headers said of a response that is served in place of a
+    later one. ``forbidden`` says that the provider's own policy made the first call fail; ``own``
+    are the groups that the operator wants called for that.
     ``start`` is where it starts: at the model asked for, unless the pre-call hook finds another.
     ``rows`` are those of dropped attempts, not yet logged, which ``numbers`` counts.
     """
@@ -63,7 +65,9 @@ class Exchange:
         self.refused: RefusedError | None = None
         self.owed: Completion | None = None
         self.replaced = False
+        self.shown: dict[str, Any] | None = None
         self.forbidden = False
+        self.own: frozenset[str] = frozenset()
         self.rows: list[Row] = []
         self.numbers = count()
         self.detector = detector
@@ -104,17 +108,29 @@ class Exchange:
             return self.outcome.detection_seconds if self.outcome is not None else 0.0
         return self._noted.seconds
 
-    def unwanted(self, group: str | None) -> str | None:
-        """Why the Router should not call ``group``, if so: the request is to fail, or the policy
-        wants nobody called for an error of the provider's."""
+    def unwanted(self, group: str | None, *, mocked: bool = False) -> str | None:
+        """Why the Router should not call ``group``, if so: the request is to fail, the policy wants
+        nobody called for an error of the provider's, or one that it names for a refusal.
+
+        ``mocked`` says that nobody is going to be called.
+        """
         if self.refused is not None:
             return str(self.refused)
+        if self._begun:
+            waiting = self._steps.wanted is not None and not mocked
+            return "not called" if waiting and self._is_foreign(group) else None
+        if group in self.own:
+            return None
         retry = self.plan.rule.retry
-        if self._begun or not self.forbidden or retry is None or retry.provider_errors:
+        if not self.forbidden or retry is None or retry.provider_errors:
             return None
         if self.moved:
             return None
         return "not called" if any(target.model == group for target in self.plan.chain) else None
+
+    def _is_foreign(self, group: str | None) -> bool:
+        known = {target.model for target in (self.plan.requested, *self.plan.chain)}
+        return group is not None and group not in known
 
     @property
     def begun(self) -> bool:

@@ -111,7 +111,9 @@ class DemurGuardrail(CustomGuardrail):
             reroute(found, data, router)
         elif found.plan.enforced and not found.stream and not hands_off:
             model = found.plan.requested.model
-            handed = chain.entries(found.plan, data, routers.own_entries(router, model))
+            own = routers.own_entries(router, model, data)
+            found.own = frozenset(chain.groups_of(own))
+            handed = chain.entries(found.plan, data, own)
             data["content_policy_fallbacks"] = [{model: handed}]
             data["max_fallbacks"] = max(len(handed), router.max_fallbacks)
         return data
@@ -131,7 +133,8 @@ class DemurGuardrail(CustomGuardrail):
                 sdk.note_positional(kwargs)
                 self._note_routed(kwargs, surface_for(call_type))
             return kwargs
-        unwanted = found.unwanted(chain.group_of(metadata_of(kwargs)))
+        mocked = kwargs.get("mock_response") == chain.KEPT
+        unwanted = found.unwanted(chain.group_of(metadata_of(kwargs)), mocked=mocked)
         if unwanted is not None:
             keep_failure_out_of_the_log(logging_obj)
             raise chain.AttemptRefusedError(found.plan.requested.model, unwanted)
@@ -167,13 +170,11 @@ class DemurGuardrail(CustomGuardrail):
             sdk.take_row(request_data, response)
             asked = sdk.with_positional(request_data)
             return await self._serve_plain(asked, response, surface_for(call_type))
-        if not found.stream:
-            await self._bring(found, request_data, response)
-        return None
+        return None if found.stream else await self._bring(found, request_data, response)
 
     @fail_open
-    async def _bring(self, found: Exchange, data: Data, response: Any) -> None:
-        await self._attempts.judge(found, data, response)
+    async def _bring(self, found: Exchange, data: Data, response: Any) -> Any:
+        return await self._attempts.judge(found, data, response)
 
     # -- the proxy, after the call
 
@@ -284,6 +285,9 @@ class DemurGuardrail(CustomGuardrail):
     def _is_ours(self, data: Data, surface: Surface | None) -> bool:
         """Whether a deployment hook is called for an SDK user's own chat completion."""
         if surface is None or surface.api != "chat" or sdk.calling.get() or data.get("stream"):
+            return False
+        # What a proxy calls on its own account, as its health checks do, is nobody's request.
+        if self.event_hook is not None:
             return False
         if through_proxy(data) or exchange.KEY in metadata_of(data):
             return False

@@ -84,5 +84,7 @@ def _adopt(response: Any, served: Any) -> None:
 
 def _add(holder: Any, headers: Mapping[str, Any]) -> None:
     hidden = getattr(holder, "_hidden_params", None)
+    if isinstance(holder, dict):
+        hidden = holder.get("_hidden_params")
     if isinstance(hidden, dict):
         hidden["additional_headers"] = {**(hidden.get("additional_headers") or {}), **headers}

@@ -9,20 +9,31 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from litellm.router_utils.fallback_event_handlers import get_fallback_model_group
+
 from ...flow.plan import Plan
 from ...vocabulary import Target
 from .chain import entries
 from .setup import Setup
 
 
-def own_entries(router: Any, group: str) -> list[Any]:
-    """What the operator has configured for ``group``."""
-    return [
-        entry
-        for groups in _configured(router)
-        if isinstance(groups, Mapping)
-        for entry in groups.get(group) or ()
-    ]
+def own_entries(router: Any, group: str, request: Mapping[str, Any] | None = None) -> list[Any]:
+    """What the operator wants called when the provider of ``group`` refuses for its policy.
+
+    As the Router chooses: of its content-policy fallbacks, and only where it has no such list of
+    those for any error, which ``request`` may bring itself. Without a request not of these.
+    """
+    listed = _setting(router, "content_policy_fallbacks")
+    if listed is None and request is not None:
+        listed = request.get("fallbacks", _setting(router, "fallbacks"))
+    return _chosen(listed, group)
+
+
+def _chosen(listed: Any, group: str) -> list[Any]:
+    if not isinstance(listed, list | tuple):
+        return []
+    found, _ = get_fallback_model_group(fallbacks=listed, model_group=group)
+    return list(found or ())
 
 
 class Chains:
@@ -35,32 +46,35 @@ class Chains:
 
     def __init__(self, router: Any) -> None:
         self._router = router
-        self._own = {} if router is None else {g: own_entries(router, g) for g in _groups(router)}
+        # Of these the Router chooses for a policy error; its own list is replaced below.
+        self._listed: Any = None
+        self._for_errors: Any = None
+        if router is not None:
+            self._listed = _setting(router, "content_policy_fallbacks")
+            self._for_errors = _setting(router, "fallbacks")
         self.known: dict[str, tuple[Target, ...]] = {}
 
     def hand_over(self, setup: Setup) -> None:
         """Set the Router's fallbacks to what the policy says, and the operator said at first."""
         known: dict[str, tuple[Target, ...]] = {}
         handed: list[Any] = []
-        for group, own in self._own.items():
+        own = self._for_errors if self._listed is None else self._listed
+        for group in () if self._router is None else _groups(self._router):
             plan = Plan.of(setup.policy, api="chat", model=group, stream=False, metadata={})
             if plan is not None and plan.enforced and plan.chain:
                 known[group] = plan.chain
-                handed.append({group: entries(plan, {}, own)})
-            elif own:
-                handed.append({group: own})
+                handed.append({group: entries(plan, {}, _chosen(own, group))})
         if known or self.known:
-            _configure(self._router, handed)
+            merged = [*handed, *(self._listed or ())]
+            _configure(self._router, merged if known else self._listed)
         self.known = known
 
 
-def _configured(router: Any) -> list[Any]:
-    if hasattr(router, "registry"):
-        return router.settings().content_policy_fallbacks or []
-    return getattr(router, "content_policy_fallbacks", None) or []
+def _setting(router: Any, name: str) -> Any:
+    return getattr(router.settings() if hasattr(router, "registry") else router, name, None)
 
 
-def _configure(router: Any, fallbacks: list[Any]) -> None:
+def _configure(router: Any, fallbacks: Any) -> None:
     if not hasattr(router, "registry"):
         router.content_policy_fallbacks = fallbacks
         return

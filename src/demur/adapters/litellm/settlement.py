@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import anyio.to_thread
 import litellm
 from litellm.integrations.custom_guardrail import CustomGuardrail
 
@@ -77,10 +78,19 @@ class Settlement:
         own = getattr(self._response, "_source", self._response)
         if hasattr(own, "completed_response"):
             own.completed_response = getattr(served.native, "completed_response", None)
-        if getattr(served.native, "chunks", None) and not served.ended and not served.failed:
-            row = Row(served.logging_obj, None)
-            response = partial(_so_far, list(served.native.chunks), row.model, self._request)
-            self._background.run(row.write_counted(response))
+        if served.logging_obj is not None and not served.ended and not served.failed:
+            self._background.run(self._write_cut(served.native, Row(served.logging_obj, None)))
+
+    async def _write_cut(self, native: Any, row: Row) -> None:
+        """Log what a stream had said when its reader left, if it had said anything."""
+        chunks = list(getattr(native, "chunks", None) or ())
+        if chunks:
+            await row.write_counted(partial(_so_far, chunks, row.model, self._request))
+            return
+        event = await anyio.to_thread.run_sync(_unfinished, native)
+        if event is not None:
+            row.response = event
+            await row.write()
 
     def _drop(self, outcome: Outcome) -> None:
         for source in self._port.opened:
@@ -106,6 +116,17 @@ class Settlement:
         work = source.parking.leave()
         if work is not None:
             self._background.run(work)
+
+
+def _unfinished(native: Any) -> Any:
+    """The event LiteLLM itself logs of a Responses stream whose reader left, with its usage."""
+    try:
+        from litellm.responses.streaming_iterator import (
+            partial_responses_incomplete_event_on_disconnect as event_of,
+        )
+    except ImportError:
+        return None
+    return event_of(native)
 
 
 def _so_far(chunks: list[Any], model: str, request: Mapping[str, Any]) -> litellm.ModelResponse:

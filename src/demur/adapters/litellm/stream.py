@@ -84,7 +84,16 @@ class StreamPort:
         return self.opened[0] if self.opened else None
 
     async def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
-        return await self.exchange.usable(targets)
+        return await self.exchange.usable(self._not_asked(targets))
+
+    def _not_asked(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        """``targets`` after the one that the stream at hand is of, where the requested model erred
+        and the operator's fallbacks are the policy's too."""
+        group, plan = shown_group(self._first), self.exchange.plan
+        place = next((n for n, t in enumerate(plan.chain) if t.model == group), -1)
+        if self.exchange.moved or group == plan.requested.model:
+            return targets
+        return tuple(target for target in targets if plan.chain.index(target) > place)
 
     async def call(self, target: Target, attempt: int, timeout: float | None) -> Completion:
         raise NotImplementedError("a stream has no whole responses")

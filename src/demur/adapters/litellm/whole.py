@@ -31,8 +31,9 @@ class Attempts:
         self._guardrail = guardrail
         self._background = background
 
-    async def judge(self, found: Exchange, data: dict[str, Any], response: Any) -> None:
-        """Let a response pass, or raise for the Router to fall back."""
+    async def judge(self, found: Exchange, data: dict[str, Any], response: Any) -> Any:
+        """Let a response pass, or raise for the Router to fall back. What to serve in its place, if
+        anything."""
         group = chain.group_of(metadata_of(data))
         serve_it, told = False, "refused"
         try:
@@ -48,9 +49,21 @@ class Attempts:
             mark(self._guardrail, found, data)
         if not serve_it:
             self._drop(found, data, response)
+            if _takes_the_place(found, response):
+                return await self._serve_owed(found, data, response)
             raise chain.AttemptRefusedError(found.plan.requested.model, told)
         show_outcome(found, response)
         self._write(found)
+        return None
+
+    async def _serve_owed(self, found: Exchange, data: dict[str, Any], response: Any) -> Any:
+        """Nobody is left to call: an earlier response is served at once, without another hop, for
+        which the Router may have no deployment by now."""
+        native = await self.serve_kept(found, data, response)
+        found.shown = dict(getattr(native, "_hidden_params", None) or {})
+        # LiteLLM's cache would take it for the answer of the model that was called last.
+        data["cache"] = {**(data.get("cache") or {}), "no-store": True}
+        return native
 
     async def serve_kept(self, found: Exchange | None, data: dict[str, Any], mocked: Any) -> Any:
         """The end of the chain: its mocked answer must never be what the caller gets."""
@@ -67,7 +80,9 @@ class Attempts:
         if any(row.response is kept.native for row in found.rows):
             keep_out_of_the_log(logging_obj)
         self._write(found, kept.native)
-        native = in_own_shape(found.surface, kept, mocked)
+        native = kept.native
+        if type(native) is not type(mocked):
+            native = in_own_shape(found.surface, kept, mocked)
         show_outcome(found, native)
         return native
 
@@ -105,3 +120,8 @@ class Attempts:
             else:
                 row.set_aside()
             self._background.run(row.write())
+
+
+def _takes_the_place(found: Exchange, response: Any) -> bool:
+    """Whether the response owed is of the kind at hand, so that all that follows fits it too."""
+    return found.owed is not None and type(found.owed.native) is type(response)
