@@ -334,3 +334,11 @@ def test_loading_logs_warnings_and_checking_returns_them(
 def test_a_policy_error_is_a_demur_error() -> None:
     """Whoever catches demur's errors catches these."""
     assert issubclass(InvalidPolicyError, DemurError)
+
+
+@pytest.mark.parametrize("key", ["model", "api"])
+def test_a_match_of_nothing_is_refused(key: str) -> None:
+    """An empty list would match no request at all."""
+    found = problem(f"rules:\n- {{name: a, match: {{{key}: []}}}}")
+    assert (found.key, found.line) == (f"rules[0].match.{key}", 2)
+    assert "at least one" in found.message
