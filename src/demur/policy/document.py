@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path as FilePath
 from typing import Any
 
 import yaml
 
+from ..errors import InputError
 from .problem import InvalidPolicyError, Path, Problem
 
 MAX_PARTS = 20_000
@@ -45,17 +47,31 @@ class Document:
 
 def from_yaml(text: str, source: str) -> Document:
     """Read a YAML text. Raises ``InvalidPolicyError`` where it is no YAML or too much of it."""
-    document = Document(source)
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise InvalidPolicyError([_syntax_problem(error, text, source)]) from None
-    except RecursionError:
-        raise InvalidPolicyError([Problem(source, (), "nested too deeply to be read")]) from None
-    if node is None:
+    document = _read(text, source)
+    if not document.lines:
         message = "the policy is empty; the smallest one is the line: version: 1"
         raise InvalidPolicyError([Problem(source, (), message)])
-    document.data = _YamlReader(document).read(node, ())
+    return document
+
+
+def from_file(path: FilePath, *, smallest: str) -> Document:
+    """Read a YAML file that is no policy. Raises ``InputError``, with ``smallest`` as an example.
+
+    The first of its ``problems`` is raised, too.
+    """
+    try:
+        document = _read(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from error
+    except InvalidPolicyError as error:
+        raise InputError(str(error)) from error
+    if not document.lines:
+        raise InputError(f"{path}: is empty; it may be as short as the line: {smallest}")
+    if document.problems:
+        raise InputError(str(document.problems[0]))
     return document
 
 
@@ -63,6 +79,20 @@ def from_mapping(mapping: Mapping[Any, Any], source: str = "policy") -> Document
     """Read a mapping from code, down to lists and dictionaries of plain values."""
     document = Document(source)
     document.data = _MappingReader(document).read(mapping, ())
+    return document
+
+
+def _read(text: str, source: str) -> Document:
+    """What stands in a YAML text; no line is known of an empty one."""
+    document = Document(source)
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise InvalidPolicyError([_syntax_problem(error, text, source)]) from None
+    except RecursionError:
+        raise InvalidPolicyError([Problem(source, (), "nested too deeply to be read")]) from None
+    if node is not None:
+        document.data = _YamlReader(document).read(node, ())
     return document
 
 
@@ -79,7 +109,7 @@ class _Reader:
     def count(self, path: Path) -> None:
         self.parts += 1
         if self.parts > MAX_PARTS:
-            message = f"more than {MAX_PARTS} parts, aliases spelled out; make the policy smaller"
+            message = f"more than {MAX_PARTS} parts, aliases spelled out; make it smaller"
             raise InvalidPolicyError([self.document.problem((), message)])
         if len(path) > MAX_DEPTH:
             message = f"nested more than {MAX_DEPTH} deep, or inside itself"
