@@ -12,7 +12,6 @@ from ..policy.document import Document, from_file
 from ..vocabulary import Attempt, Outcome
 from .replaying import Replayed
 
-
 _EXAMPLE = "gpt-4.1: {input: 2, output: 8}"
 
 
