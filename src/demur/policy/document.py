@@ -2,15 +2,17 @@
 
 YAML is only composed to nodes and read here, so nothing is ever constructed that is not a string,
 number, boolean, null, list or mapping. As in YAML 1.2, ``on``, ``off``, ``yes`` and ``no`` are
-text, which makes ``on`` a key like any other; dates are text too.
+text, which makes ``on`` a key like any other; ``1e-3`` is a number and ``0160`` is 160. Dates are
+text too.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -23,6 +25,25 @@ MAX_DEPTH = 64
 _TAG = "tag:yaml.org,2002:"
 _TEXT = {f"{_TAG}str", f"{_TAG}timestamp"}
 _PLAIN = {f"{_TAG}{kind}" for kind in ("null", "bool", "int", "float")}
+_COLLECTIONS = {yaml.MappingNode: f"{_TAG}map", yaml.SequenceNode: f"{_TAG}seq"}
+_INT = re.compile(r"[-+]?[0-9]+\Z|0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
+_FLOAT = re.compile(
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z"
+    r"|[-+]?\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z"
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """Knows numbers by the core schema of YAML 1.2."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        first: [(tag, form) for tag, form in known if tag not in (f"{_TAG}int", f"{_TAG}float")]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(f"{_TAG}int", _INT, list("-+0123456789"))
+_Loader.add_implicit_resolver(f"{_TAG}float", _FLOAT, list("-+.0123456789"))
 
 
 @dataclass(slots=True)
@@ -86,7 +107,7 @@ def _read(text: str, source: str) -> Document:
     """What stands in a YAML text; no line is known of an empty one."""
     document = Document(source)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise InvalidPolicyError([_syntax_problem(error, text, source)]) from None
     except RecursionError:
@@ -126,6 +147,9 @@ class _YamlReader(_Reader):
     def read(self, node: yaml.Node, path: Path) -> Any:
         self.count(path)
         self.document.lines.setdefault(path, node.start_mark.line + 1)
+        if node.tag != _COLLECTIONS.get(type(node), node.tag):
+            self._complain_of_tag(node, path)
+            return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
@@ -157,14 +181,28 @@ class _YamlReader(_Reader):
         if node.tag in _TEXT or word:
             return self.text(node.value, path)
         if node.tag not in _PLAIN:
-            tag = str(node.tag).replace(_TAG, "!!")
-            self.complain(path, f"the tag {tag[:60]} is not read; write plain YAML")
+            self._complain_of_tag(node, path)
             return None
         try:
-            return yaml.constructor.SafeConstructor().construct_object(node)
+            return _value(node)
         except (ValueError, LookupError, ArithmeticError):
             self.complain(path, f"{node.value[:40]!r} cannot be read as {node.tag[len(_TAG) :]}")
             return None
+
+    def _complain_of_tag(self, node: yaml.Node, path: Path) -> None:
+        tag = str(node.tag).replace(_TAG, "!!")
+        self.complain(path, f"the tag {tag[:60]} is not read; write plain YAML")
+
+
+def _value(node: yaml.Node) -> Any:
+    kind, text = node.tag[len(_TAG) :], node.value
+    if kind == "int":
+        base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+        return int(text, base)
+    if kind == "float":
+        special = re.fullmatch(r"([-+]?)\.(inf|nan)", text.lower())
+        return float("".join(special.groups()) if special else text)
+    return text.lower() == "true" if kind == "bool" else None
 
 
 class _MappingReader(_Reader):
