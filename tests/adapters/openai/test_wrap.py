@@ -142,3 +142,17 @@ def test_logged_records_hold_no_content(caller, serve, caplog):
     for word in ("secret", "sorry", "blue one"):
         assert not any(word in line for line in lines)
     assert MESSAGES
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"fallbacks": [5]}, "fallbacks must be a list"),
+        ({"fallbacks": 5}, "fallbacks must be a list"),
+        ({"detector": 5}, "detector must have"),
+    ],
+)
+def test_wrong_arguments_are_policy_errors(caller, serve, wrong, told):
+    """What cannot be a fallback or a detector is named when the client is wrapped."""
+    with pytest.raises(demur.PolicyError, match=told):
+        demur.wrap(caller.client(serve(primary=Reply(ANSWER))), **wrong)
