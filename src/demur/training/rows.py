@@ -71,7 +71,9 @@ def _items(path: Path) -> Iterator[tuple[int, Any]]:
                 if line.strip():
                     yield number, _json(line, path, number)
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; check the path") from error
+        raise InputError(
+            f"{path}: no such file; check the path (in demur train: --data)"
+        ) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(
             f"{path}:{number + 1}: cannot be read: the gzip data is damaged or cut off"
