@@ -118,3 +118,18 @@ def test_bad_rows(tmp_path: Path, rows: list[dict[str, Any]], told: str) -> None
     done = run(write(tmp_path / "labels.jsonl", rows), "--precision", "0.9")
     assert done.exit_code == 2
     assert told in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("bin", [1]), ("bin", {}), ("population", 10**400)],
+    ids=["list", "object", "huge"],
+)
+def test_a_wrong_bin_is_named(tmp_path: Path, field: str, value: Any) -> None:
+    """A bin or a population that cannot be one gives file and line, no traceback."""
+    row = {"label": 1, "score": 0.9, "bin": 1, "population": 5}
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in (row, {**row, "label": 0, field: value})))
+    done = CliRunner().invoke(main, ["tune", str(path), "--precision", "0.5"])
+    assert done.exit_code == 2
+    assert f"{path}:2: the {field}" in done.output

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from demur.policy import lint, parse_policy
+from demur.policy import check_policy, lint, parse_policy
 
 RETRY = "rules: [{name: a, actions: [tag, retry], retry:"
 RETRY_M = "rules: [{name: a, match: {model: m}, actions: [tag, retry], retry:"
@@ -116,7 +116,7 @@ def test_suspicious(text: str, key: str, said: str) -> None:
     [
         "version: 1",
         f"{RETRY} {{fallbacks: [m], breaker: {{}}}}}}]\nshared: {{redis_env: R}}",
-        f"{RETRY} {{fallbacks: [m]}}}}]\nshared: {{redis_env: R}}\nbudgets: [{{cost: 1.0}}]",
+        f"{RETRY} {{fallbacks: [m]}}}}]\nshared: {{redis_env: R}}\nbudgets: [{{calls: 9}}]",
         "detector: {stages: [signals, transformer]}",
         "rules: [{name: a, match: {model: 'gpt-*'}}, {name: b, match: {model: 'g*'}}]",
         "rules: [{name: a, match: {model: 'a?'}}, {name: b, match: {model: 'a*'}}]",
@@ -136,3 +136,12 @@ def test_suspicious(text: str, key: str, said: str) -> None:
 def test_not_suspicious(text: str) -> None:
     """What can well be meant gives no warning."""
     assert warnings(text) == []
+
+
+def test_a_budget_of_cost_needs_prices() -> None:
+    """Without any prices only LiteLLM knows what a call costs."""
+    rule = {"name": "a", "actions": ["retry"], "retry": {"fallbacks": ["b"]}}
+    _, warnings = check_policy({"rules": [rule], "budgets": [{"calls": 1}, {"cost": 1.0}]})
+    (warning,) = warnings
+    assert warning.key == "budgets[1].cost"
+    assert "add prices" in warning.message

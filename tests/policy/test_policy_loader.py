@@ -121,13 +121,13 @@ def test_words_and_dates_stay_text() -> None:
         ("detector: {thresholds: {refusal: 1.5}}", 1, "detector.thresholds.refusal", "at most 1,"),
         ("detector: {seconds: .inf}", 1, "detector.seconds", "finite number"),
         ("detector: {seconds: true}", 1, "detector.seconds", "must be a number, not true"),
-        ("detector: {seconds: 1e9}", 1, "detector.seconds", "must be a number, not '1e9'"),
+        ("detector: {seconds: 1e9}", 1, "detector.seconds", "must be at most 86400"),
         ("detector: {seconds: 0}", 1, "detector.seconds", "must be greater than 0, not 0"),
         ("targets: {a: {model: m, base_url: 'host/v1'}}", 1, "targets.a.base_url", "http://127"),
         ("targets: {a: {}}", 1, "targets.a.model", "is missing"),
         ("[]", 1, "", "a policy is a mapping such as version: 1, not a list"),
         ("just text", 1, "", "not 'just text'"),
-        ("a: !!python/object:os.system {}", 1, "a", "unknown key"),
+        ("a: !!python/object:os.system {}", 1, "a", "the tag !!python"),
         ("mode: !!binary abc", 1, "mode", "the tag !!binary is not read"),
         ("mode: !secret abc", 1, "mode", "the tag !secret is not read"),
         ("? [a]\n: b", 1, "", "has a list or mapping as a key"),
@@ -334,3 +334,55 @@ def test_loading_logs_warnings_and_checking_returns_them(
 def test_a_policy_error_is_a_demur_error() -> None:
     """Whoever catches demur's errors catches these."""
     assert issubclass(InvalidPolicyError, DemurError)
+
+
+@pytest.mark.parametrize("key", ["model", "api"])
+def test_a_match_of_nothing_is_refused(key: str) -> None:
+    """An empty list would match no request at all."""
+    found = problem(f"rules:\n- {{name: a, match: {{{key}: []}}}}")
+    assert (found.key, found.line) == (f"rules[0].match.{key}", 2)
+    assert "at least one" in found.message
+
+
+@pytest.mark.parametrize(
+    ("text", "cost"),
+    [("1e-3", 0.001), ("1E+3", 1000.0), ("0160", 160), ("0o20", 16), ("0x1F", 31), (".5", 0.5)],
+)
+def test_numbers_are_those_of_yaml_1_2(text: str, cost: float) -> None:
+    """Exponents need no point, and a leading 0 makes no octal number."""
+    policy = parse_policy(f"budgets: [{{cost: {text}}}]")
+    assert policy.budgets[0].cost == cost
+
+
+@pytest.mark.parametrize("text", ["1_000", "1:30", "0b11", "1e", "+"])
+def test_other_numbers_are_text(text: str) -> None:
+    """What only YAML 1.1 calls a number is text."""
+    assert "must be a number" in problem(f"budgets: [{{cost: {text}}}]").message
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("rules: !!foo [{name: a}]", "rules"),
+        ("rules: [!x {name: a}]", "rules[0]"),
+        ("rules: !!set {a: }", "rules"),
+        ("!!omap [version: 1]", ""),
+    ],
+)
+def test_a_tag_of_a_collection_is_refused(text: str, key: str) -> None:
+    """A tag that would mean something else than a plain list or mapping is not passed over."""
+    found = problems(text)
+    assert found[0].key == key
+    assert "the tag " in found[0].message
+
+
+def test_plain_tags_are_read() -> None:
+    """Tags that say what stands there anyway change nothing."""
+    assert parse_policy("!!map {rules: !!seq [!!map {name: !!str a}]}").rules[0].name == "a"
+
+
+def test_a_key_of_several_lines_is_told_on_one() -> None:
+    """Control characters in a key are escaped."""
+    found = problem('version: 1\n"a\\nb\\e[1m": 2')
+    assert len(str(found).splitlines()) == 1
+    assert found.key == '["a\\nb\\x1b[1m"]'

@@ -77,6 +77,19 @@ def test_rotation_loses_nothing(tmp_path: Path) -> None:
     assert found == [f"{number:04}" for number in range(100)]
 
 
+def test_a_rotation_moves_what_is_there(tmp_path: Path) -> None:
+    """Its time grows with the files that exist, not with those that may; a gap ends it."""
+    path = tmp_path / "audit.jsonl"
+    rotated(path, 3).write_text("older than the gap")
+    sink = AuditSink(Audit(path=str(path), max_bytes=1, keep=10**12))
+    for number in range(3):
+        sink(outcome(str(number)))
+        sink.flush()
+    sink.close()
+    assert [read(rotated(path, n))[0]["id"] for n in (2, 1)] == ["0", "1"]
+    assert rotated(path, 3).read_text() == "older than the gap"
+
+
 def test_the_oldest_file_goes(tmp_path: Path) -> None:
     """No more files are kept than the policy says."""
     path = tmp_path / "audit.jsonl"

@@ -27,7 +27,13 @@ def test_the_recipes_here_load(path: Path) -> None:
         ("fit: {epochs: 0}", "fit.epochs"),
         ("name: Not A Name", "name"),
         ("- a list", "recipe"),
-        ("a: [", "not YAML"),
+        ("a: [", "not valid YAML"),
+        ("", "is empty"),
+        ("# nothing", "is empty"),
+        ("~", "must be a mapping"),
+        ("a: 2024-99-99", "a: "),
+        ('a: !!int ""', "cannot be read as int"),
+        ("[" * 5000, "nested too deeply"),
         ("kind: forest", "'forest' is no kind of model; it may be embedded or transformer"),
         ("base: distilroberta-base", "base: a key of kind: transformer, not of kind: embedded"),
         ("{kind: transformer, encoder: {}}", "encoder: a key of kind: embedded"),
@@ -42,6 +48,7 @@ def test_errors_name_file_and_key(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(InputError, match=r"recipe\.yaml") as raised:
         load_recipe(path)
     assert says in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_the_defaults_are_the_reference_cards() -> None:

@@ -57,6 +57,34 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         read_rows(tmp_path / "bad.jsonl.gz")
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (b'{"response": "a", "label": ' + b"1" * 5000 + b"}", "JSON that cannot be read"),
+        (b"[" * 100_000, "JSON that cannot be read"),
+        (b'{"response": "\xff", "label": 1}', "not UTF-8"),
+    ],
+)
+def test_unreadable_lines_are_named(tmp_path: Path, line: bytes, told: str) -> None:
+    """A number too long, deep nesting and other encodings give file and line; a BOM is none."""
+    path = tmp_path / "rows.jsonl"
+    first = b'\xef\xbb\xbf{"response": "ok", "label": 0}\n'
+    path.write_bytes(first)
+    assert [row.response for row in read_rows(path)] == ["ok"]
+    path.write_bytes(first + line)
+    with pytest.raises(InputError) as raised:
+        read_rows(path)
+    assert str(raised.value).startswith(f"{path}:2: {told}")
+
+
+def test_damaged_gzip_is_named(tmp_path: Path) -> None:
+    """Gzip data that is broken inside is told as such."""
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(gzip.compress(b"{}")[:10] + b"\xff" * 40)
+    with pytest.raises(InputError, match="damaged or cut off"):
+        read_rows(path)
+
+
 def test_leaning_rows_become_clean() -> None:
     """Partial rows of a named source and label are used, with their weight; others stay partial."""
     rows = [

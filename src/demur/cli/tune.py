@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..detection import Detector
     from ..report.tuning import Labelled, Measure, Proposal, Tuned
 
+_MOST = 10**15
+
 
 @click.command("tune")
 @click.argument("files", nargs=-1, required=True)
@@ -97,6 +99,10 @@ def _labelled(
             f"{where}: score {score!r}; it must be a number in [0, 1], or give --rescore"
         )
     population = row.get("population")
+    if isinstance(population, int) and population > _MOST:
+        raise InputError(f"{where}: the population is too large; it must be at most {_MOST:,}")
+    if isinstance(row.get("bin"), dict | list):
+        raise InputError(f"{where}: the bin must be a number, as demur label writes it")
     known = isinstance(population, int) and population > 0
     return Labelled(
         float(score), label == 1, row.get("bin") if known else None, population if known else None

@@ -2,17 +2,21 @@
 
 YAML is only composed to nodes and read here, so nothing is ever constructed that is not a string,
 number, boolean, null, list or mapping. As in YAML 1.2, ``on``, ``off``, ``yes`` and ``no`` are
-text, which makes ``on`` a key like any other; dates are text too.
+text, which makes ``on`` a key like any other; ``1e-3`` is a number and ``0160`` is 160. Dates are
+text too.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path as FilePath
 from typing import Any
 
 import yaml
 
+from ..errors import InputError
 from .problem import InvalidPolicyError, Path, Problem
 
 MAX_PARTS = 20_000
@@ -21,6 +25,27 @@ MAX_DEPTH = 64
 _TAG = "tag:yaml.org,2002:"
 _TEXT = {f"{_TAG}str", f"{_TAG}timestamp"}
 _PLAIN = {f"{_TAG}{kind}" for kind in ("null", "bool", "int", "float")}
+_COLLECTIONS: dict[type[yaml.Node], str] = {
+    yaml.MappingNode: f"{_TAG}map",
+    yaml.SequenceNode: f"{_TAG}seq",
+}
+_INT = re.compile(r"[-+]?[0-9]+\Z|0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
+_FLOAT = re.compile(
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z"
+    r"|[-+]?\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z"
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """Knows numbers by the core schema of YAML 1.2."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in known if tag not in (f"{_TAG}int", f"{_TAG}float")]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(f"{_TAG}int", _INT, list("-+0123456789"))
+_Loader.add_implicit_resolver(f"{_TAG}float", _FLOAT, list("-+.0123456789"))
 
 
 @dataclass(slots=True)
@@ -45,17 +70,31 @@ class Document:
 
 def from_yaml(text: str, source: str) -> Document:
     """Read a YAML text. Raises ``InvalidPolicyError`` where it is no YAML or too much of it."""
-    document = Document(source)
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise InvalidPolicyError([_syntax_problem(error, text, source)]) from None
-    except RecursionError:
-        raise InvalidPolicyError([Problem(source, (), "nested too deeply to be read")]) from None
-    if node is None:
+    document = _read(text, source)
+    if not document.lines:
         message = "the policy is empty; the smallest one is the line: version: 1"
         raise InvalidPolicyError([Problem(source, (), message)])
-    document.data = _YamlReader(document).read(node, ())
+    return document
+
+
+def from_file(path: FilePath, *, smallest: str) -> Document:
+    """Read a YAML file that is no policy. Raises ``InputError``, with ``smallest`` as an example.
+
+    The first of its ``problems`` is raised, too.
+    """
+    try:
+        document = _read(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from error
+    except InvalidPolicyError as error:
+        raise InputError(str(error)) from error
+    if not document.lines:
+        raise InputError(f"{path}: is empty; it may be as short as the line: {smallest}")
+    if document.problems:
+        raise InputError(str(document.problems[0]))
     return document
 
 
@@ -63,6 +102,20 @@ def from_mapping(mapping: Mapping[Any, Any], source: str = "policy") -> Document
     """Read a mapping from code, down to lists and dictionaries of plain values."""
     document = Document(source)
     document.data = _MappingReader(document).read(mapping, ())
+    return document
+
+
+def _read(text: str, source: str) -> Document:
+    """What stands in a YAML text; no line is known of an empty one."""
+    document = Document(source)
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise InvalidPolicyError([_syntax_problem(error, text, source)]) from None
+    except RecursionError:
+        raise InvalidPolicyError([Problem(source, (), "nested too deeply to be read")]) from None
+    if node is not None:
+        document.data = _YamlReader(document).read(node, ())
     return document
 
 
@@ -79,7 +132,7 @@ class _Reader:
     def count(self, path: Path) -> None:
         self.parts += 1
         if self.parts > MAX_PARTS:
-            message = f"more than {MAX_PARTS} parts, aliases spelled out; make the policy smaller"
+            message = f"more than {MAX_PARTS} parts, aliases spelled out; make it smaller"
             raise InvalidPolicyError([self.document.problem((), message)])
         if len(path) > MAX_DEPTH:
             message = f"nested more than {MAX_DEPTH} deep, or inside itself"
@@ -96,6 +149,9 @@ class _YamlReader(_Reader):
     def read(self, node: yaml.Node, path: Path) -> Any:
         self.count(path)
         self.document.lines.setdefault(path, node.start_mark.line + 1)
+        if node.tag != _COLLECTIONS.get(type(node), node.tag):
+            self._complain_of_tag(node, path)
+            return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
@@ -127,14 +183,28 @@ class _YamlReader(_Reader):
         if node.tag in _TEXT or word:
             return self.text(node.value, path)
         if node.tag not in _PLAIN:
-            tag = str(node.tag).replace(_TAG, "!!")
-            self.complain(path, f"the tag {tag[:60]} is not read; write plain YAML")
+            self._complain_of_tag(node, path)
             return None
         try:
-            return yaml.constructor.SafeConstructor().construct_object(node)
+            return _value(node)
         except (ValueError, LookupError, ArithmeticError):
             self.complain(path, f"{node.value[:40]!r} cannot be read as {node.tag[len(_TAG) :]}")
             return None
+
+    def _complain_of_tag(self, node: yaml.Node, path: Path) -> None:
+        tag = str(node.tag).replace(_TAG, "!!")
+        self.complain(path, f"the tag {tag[:60]} is not read; write plain YAML")
+
+
+def _value(node: yaml.Node) -> Any:
+    kind, text = node.tag[len(_TAG) :], node.value
+    if kind == "int":
+        base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+        return int(text, base)
+    if kind == "float":
+        special = re.fullmatch(r"([-+]?)\.(inf|nan)", text.lower())
+        return float("".join(special.groups()) if special else text)
+    return text.lower() == "true" if kind == "bool" else None
 
 
 class _MappingReader(_Reader):

@@ -67,6 +67,9 @@ def _standing(policy: Policy) -> Iterator[Problem]:
     costs = [i for i, budget in enumerate(policy.budgets) if budget.cost is not None]
     if policy.prices and not costs:
         yield _warning(("prices",), "has no effect: no budget limits the cost")
+    if costs and any(chains) and not policy.prices:
+        message = "there are no prices, and only LiteLLM knows those of its models; add prices"
+        yield _warning(("budgets", costs[0], "cost"), message)
     for target in dict.fromkeys(target for chain in chains for target in chain if costs):
         if policy.prices and not {target.name, target.model} & policy.prices.keys():
             message = f"{target.name!r} has no price, so calls to it cost nothing; add it"

@@ -30,7 +30,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = self.source if self.line is None else f"{self.source}:{self.line}"
-        return ": ".join(part for part in (where, self.key, self.message) if part)
+        return _line(": ".join(part for part in (where, self.key, self.message) if part))
 
 
 class InvalidPolicyError(PolicyError):
@@ -54,5 +54,14 @@ def dotted(path: Path) -> str:
         elif re.fullmatch(r"[\w-]+", part):
             text += f".{part}" if text else part
         else:
-            text += f'["{part[:60]}"]'
+            text += f'["{_line(part[:60])}"]'
     return text
+
+
+def _line(text: str) -> str:
+    """The text on one line: control characters and line breaks escaped."""
+    return re.sub(
+        r"[\x00-\x1f\x7f-\x9f\u2028\u2029]",
+        lambda found: found[0].encode("unicode_escape").decode(),
+        text,
+    )

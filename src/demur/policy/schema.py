@@ -69,10 +69,10 @@ class TargetSettings(Section):
 class Match(Section):
     """All that is given must hold. Globs are case-sensitive; a list means any of them."""
 
-    model: Name | tuple[Name, ...] | None = Field(
+    model: Name | Annotated[tuple[Name, ...], Field(min_length=1)] | None = Field(
         default=None, description="As the caller asks for it."
     )
-    api: Api | tuple[Api, ...] | None = Field(
+    api: Api | Annotated[tuple[Api, ...], Field(min_length=1)] | None = Field(
         default=None, description="The API the caller speaks."
     )
     stream: Flag | None = Field(default=None, description="Only streams, or only whole responses.")

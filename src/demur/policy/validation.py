@@ -92,10 +92,12 @@ def _outdone(path: Path, details: ErrorDetails, found: list[tuple[Path, ErrorDet
 
 
 def _is_shape(details: ErrorDetails) -> bool:
-    nested = isinstance(details["input"], (dict, list))
-    return details["type"] in _SHAPES or (
-        details["type"] in ("literal_error", "too_short") and nested and bool(details["input"])
-    )
+    kind, value = details["type"], details["input"]
+    if kind in _SHAPES:
+        return True
+    if not isinstance(value, (dict, list)):
+        return False
+    return kind == "literal_error" or (kind == "too_short" and bool(value))
 
 
 def _message(path: Path, group: list[ErrorDetails]) -> str:

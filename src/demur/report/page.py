@@ -141,7 +141,7 @@ def render(outcomes: Iterable[Outcome], prices: Prices, title: str) -> tuple[str
     sheet = Sheet(prices)
     for outcome in outcomes:
         sheet.add(outcome)
-    data = json.dumps(sheet.data(title), separators=(",", ":"))
+    data = json.dumps(sheet.data(title), separators=(",", ":"), allow_nan=False)
     page = _asset("page.html")
     for mark, text in (
         ("/*style*/", _asset("page.css")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ class AuditLog:
     """Entries of one or more sources, oldest first within each; may be read again and again.
 
     A source is a file (gzipped or not; ``FILE.1``, ``FILE.2``, … belong to it), a database URL, or
-    ``env:NAME`` for a URL in the environment. ``done`` of ``total`` says how far a reading is, in
-    bytes or rows. Raises ``InputError`` for what cannot be read.
+    ``env:NAME`` for a URL in the environment. A file that several sources name is read once.
+    ``done`` of ``total`` says how far a reading is, in bytes or rows. Raises ``InputError`` for
+    what cannot be read.
     """
 
     def __init__(self, sources: Sequence[str]) -> None:
-        self._parts = [part for source in sources for part in _parts(source)]
+        found = [part for source in sources for part in _parts(source)]
+        self._parts = list({part.key: part for part in found}.values())
         self.total = sum(part.size for part in self._parts)
         self.done = 0
 
@@ -49,6 +52,8 @@ def _parts(source: str) -> list[_File | _Database]:
     if "://" in source:
         return [_Database(source, source.partition("://")[0] + " database")]
     path = Path(source)
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory; name the audit log in it")
     older: list[Path] = []
     while (found := rotated(path, len(older) + 1)).is_file():
         older.append(found)
@@ -58,12 +63,14 @@ def _parts(source: str) -> list[_File | _Database]:
 class _File:
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.key = str(path.resolve())
         try:
             self.size = path.stat().st_size
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
     def __iter__(self) -> Iterator[tuple[str, Any, int]]:
+        number = 0
         try:
             with self._path.open("rb") as file:
                 packed = file.read(2) == _GZIP
@@ -76,8 +83,12 @@ class _File:
                     if line.endswith(b"\n") and line.strip():
                         where = f"{self._path}:{number}"
                         yield where, _parsed(line, where), position
-        except (OSError, EOFError) as error:
-            raise InputError(f"{self._path}: cannot be read: {error}") from error
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise InputError(
+                f"{self._path}:{number + 1}: cannot be read: the gzip data is damaged or cut off"
+            ) from error
+        except OSError as error:
+            raise InputError(f"{self._path}: cannot be read: {error.strerror}") from error
 
 
 def _parsed(line: bytes, where: str) -> Any:
@@ -90,9 +101,19 @@ def _parsed(line: bytes, where: str) -> Any:
 class _Database:
     def __init__(self, url: str, name: str) -> None:
         self._name = name
+        self.key = url
         self._engine = engine_for(url)
         self._table = table()
+        self._check_file()
         self.size = self._counted()
+
+    def _check_file(self) -> None:
+        """SQLite would create a file that is missing."""
+        url = self._engine.url
+        if url.get_backend_name() != "sqlite" or (url.database or "").startswith("file:"):
+            return
+        if url.database not in (None, "", ":memory:") and not Path(url.database).is_file():
+            raise InputError(f"{self._name}: there is no file {url.database}; check the path")
 
     def _counted(self) -> int:
         from sqlalchemy import func, select

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from ..errors import InputError
-from ..sinks.record import SCHEMA
-from ..vocabulary import Attempt, Evidence, Outcome, Signal, Usage, Verdict
+from ..sinks.record import SCHEMA, AttemptRecord, ContentRecord, Record, VerdictRecord, clean
+from ..vocabulary import LABELS, Attempt, Evidence, Outcome, Signal, Usage, Verdict
 
 Content = Literal["none", "redacted", "full"]
+
+_RECORD: Final = TypeAdapter(Record)
+_MOST_TOKENS: Final = 10**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +37,26 @@ def restored(record: Any, where: str) -> Entry:
             f"{SCHEMA}; use the demur that wrote it, or a newer one"
         )
     try:
-        return Entry(_outcome(record), record.get("content", "none"))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{where}: a damaged audit record ({error!r}); remove it") from error
+        # Fields that a later demur has added are left out here.
+        known = _RECORD.validate_python({"content": "none", **record}, strict=True)
+        return Entry(_outcome(known), known["content"])
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        place = clean(".".join(map(str, fault["loc"])))
+        problem = f"{place}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"
+        raise InputError(f"{where}: a damaged audit record ({problem}); remove it") from error
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{where}: a damaged audit record ({error}); remove it") from error
 
 
-def _outcome(record: Mapping[str, Any]) -> Outcome:
+def _outcome(record: Record) -> Outcome:
     attempts = tuple(_attempt(attempt) for attempt in record["attempts"])
     served = record["served"]
     if served is not None and not 0 <= served < len(attempts):
-        raise ValueError(f"served: {served}")
+        raise ValueError(f"served: there is no attempt {served}")
     return Outcome(
         api=record["api"],
-        requested_model=record["requested_model"],
+        requested_model=_name(record["requested_model"], "requested_model"),
         ending=record["ending"],
         attempts=attempts,
         served=served,
@@ -52,8 +64,8 @@ def _outcome(record: Mapping[str, Any]) -> Outcome:
         shadow=record["shadow"],
         would=record["would"],
         stream=record["stream"],
-        added_seconds=float(record["added_seconds"]),
-        detection_seconds=float(record["detection_seconds"]),
+        added_seconds=record["added_seconds"],
+        detection_seconds=record["detection_seconds"],
         held_seconds=record["held_seconds"],
         finished=record["finished"],
         policy=record["policy"],
@@ -65,25 +77,59 @@ def _outcome(record: Mapping[str, Any]) -> Outcome:
     )
 
 
-def _attempt(record: Mapping[str, Any]) -> Attempt:
-    usage, verdict = record["usage"], record["verdict"]
+def _attempt(record: AttemptRecord) -> Attempt:
+    usage = record["usage"]
+    if usage is not None and max(usage["input_tokens"], usage["output_tokens"]) > _MOST_TOKENS:
+        raise ValueError("usage: more tokens than there can be")
     return Attempt(
-        target=record["target"],
-        model=record["model"],
+        target=_name(record["target"], "target"),
+        model=_name(record["model"], "model"),
         outcome=record["outcome"],
-        verdict=None if verdict is None else Verdict(**verdict),
+        verdict=_verdict(record["verdict"]),
         served_model=record["served_model"],
         usage=None if usage is None else Usage(**usage),
-        seconds=float(record["seconds"]),
+        seconds=record["seconds"],
         error=record["error"],
         evidence=tuple(_evidence(choice) for choice in record.get("content", ())),
     )
 
 
-def _evidence(record: Mapping[str, Any]) -> Evidence:
+def _verdict(record: VerdictRecord | None) -> Verdict | None:
+    if record is None:
+        return None
+    if record["label"] not in LABELS:
+        raise ValueError(f"verdict: {record['label']!r} is no label of a whole response")
+    if not 0 <= record["score"] <= 1:
+        raise ValueError(f"verdict: the score {record['score']} is not in [0, 1]")
+    return Verdict(
+        label=record["label"],
+        score=record["score"],
+        stage=_name(record["stage"], "stage"),
+        threshold=record["threshold"],
+        kind=record["kind"],
+        degraded=record["degraded"],
+    )
+
+
+def _evidence(record: ContentRecord) -> Evidence:
+    signals = (
+        Signal(
+            name=_name(signal["name"], "signal"),
+            value=_name(signal["value"], "signal"),
+            kind=signal["kind"],
+            refuses=signal["refuses"],
+        )
+        for signal in record["signals"]
+    )
     return Evidence(
         text=record["text"],
         refusal=record["refusal"],
-        signals=tuple(Signal(**signal) for signal in record["signals"]),
+        signals=tuple(signals),
         non_text=record["non_text"],
     )
+
+
+def _name(name: str | None, field: str) -> str:
+    if name is None:
+        raise ValueError(f"{field}: null where a name must stand")
+    return name

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from ..errors import InputError
+from ..policy.document import Document, from_file
 from ..vocabulary import Attempt, Outcome
 from .replaying import Replayed
+
+_EXAMPLE = "gpt-4.1: {input: 2, output: 8}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +35,36 @@ class Prices:
 
 
 def load_prices(path: Path) -> Prices:
-    """From YAML: ``model: {input: 0.4, output: 1.6}``, in money a million tokens."""
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        models = {
-            str(name): (float(price["input"]), float(price["output"]))
-            for name, price in found.items()
+    """From YAML: ``model: {input: 0.4, output: 1.6}``, in money a million tokens.
+
+    Raises ``InputError`` that names file, line, key and remedy.
+    """
+    document = from_file(path, smallest=_EXAMPLE)
+    listed = document.data
+    if not isinstance(listed, dict):
+        raise InputError(f"{path}: no price list; write lines like: {_EXAMPLE}")
+    for model, price in listed.items():
+        if not isinstance(price, dict) or set(price) != {"input", "output"}:
+            problem = document.problem((model,), f"needs input and output alone, as in {_EXAMPLE}")
+            raise InputError(str(problem))
+    return Prices(
+        {
+            model: (_amount(document, model, "input"), _amount(document, model, "output"))
+            for model in listed
         }
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{path}: no price list; write lines like 'gpt-4.1: {{input: 2, output: 8}}', "
-            "in money a million tokens"
-        ) from error
-    return Prices(models)
+    )
+
+
+def _amount(document: Document, model: str, side: str) -> float:
+    said = document.data[model][side]
+    try:
+        amount = math.nan if isinstance(said, bool) else float(said)
+    except (TypeError, ValueError, OverflowError):
+        amount = math.nan
+    if not 0 <= amount < math.inf:
+        message = "must be a number from 0 on, in money a million tokens"
+        raise InputError(str(document.problem((model, side), message)))
+    return amount
 
 
 @dataclass(slots=True)

@@ -87,7 +87,9 @@ class LinesWriter:
             return False
 
     def _rotate(self) -> None:
-        for number in range(self._keep, 0, -1):
+        # What is older than a free number need not move.
+        last = next((n for n in range(1, self._keep) if not rotated(self.path, n).exists()), None)
+        for number in range(last or self._keep, 0, -1):
             older = rotated(self.path, number - 1) if number > 1 else self.path
             with suppress(FileNotFoundError):
                 older.replace(rotated(self.path, number))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timezone
-from typing import Any, Final, Literal, cast
+from typing import Annotated, Any, Final, Literal, cast
 
-from pydantic import TypeAdapter
+from pydantic import AllowInfNan, TypeAdapter
 from typing_extensions import NotRequired, TypedDict
 
 from ..vocabulary import (
@@ -29,6 +29,8 @@ SCHEMA: Final = 1
 MOST_CHARS: Final = 200
 """Names come from callers and servers, so none is trusted to be short."""
 
+Number = Annotated[float, AllowInfNan(False)]
+
 
 class UsageRecord(TypedDict):
     input_tokens: int
@@ -37,8 +39,8 @@ class UsageRecord(TypedDict):
 
 class VerdictRecord(TypedDict):
     label: Label
-    score: float
-    threshold: float
+    score: Number
+    threshold: Number
     stage: str | None
     kind: Kind | None
     degraded: str | None
@@ -67,7 +69,7 @@ class AttemptRecord(TypedDict):
     outcome: AttemptOutcome
     verdict: VerdictRecord | None
     usage: UsageRecord | None
-    seconds: float
+    seconds: Number
     error: str | None
     content: NotRequired[list[ContentRecord]]
 
@@ -93,9 +95,9 @@ class Record(TypedDict):
     served: int | None
     attempts: list[AttemptRecord]
     refused_usage: UsageRecord
-    added_seconds: float
-    detection_seconds: float
-    held_seconds: float | None
+    added_seconds: Number
+    detection_seconds: Number
+    held_seconds: Number | None
     finished: bool
     started: NotRequired[Started]
     limited: NotRequired[Limited]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import InputError
+from ..policy.document import from_file
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -194,14 +194,9 @@ def recipe_of(settings: object) -> Recipe:
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe; ``InputError`` names the file, the key and what it may be."""
+    settings = from_file(path, smallest="kind: embedded").data
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {error}") from error
-    try:
-        return recipe_of({} if settings is None else settings)
+        return recipe_of(settings)
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: {error}") from error
 

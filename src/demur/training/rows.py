@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,21 +64,39 @@ def lean(rows: Iterable[Row], leanings: Iterable[Lean]) -> list[Row]:
 
 
 def _items(path: Path) -> Iterator[tuple[int, Any]]:
+    number = 0
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as lines:
             for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    yield number, json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise InputError(
-                        f"{path}:{number}: not JSON ({error.msg}); every line must be one object"
-                    ) from error
+                if line.strip():
+                    yield number, _json(line, path, number)
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; check the path or give --data") from error
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+        raise InputError(
+            f"{path}: no such file; check the path (in demur train: --data)"
+        ) from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(
+            f"{path}:{number + 1}: cannot be read: the gzip data is damaged or cut off"
+        ) from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _json(line: bytes, path: Path, number: int) -> Any:
+    where = f"{path}:{number}"
+    try:
+        return json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: not UTF-8 text; save the file as UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{where}: not JSON ({error.msg}); every line must be one object"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{where}: JSON that cannot be read ({type(error).__name__}): a number too long, or "
+            "nested too deeply; remove the line"
+        ) from error
 
 
 def _row(item: Any, path: Path, number: int) -> Row:

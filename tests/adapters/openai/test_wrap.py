@@ -214,3 +214,17 @@ def test_a_client_that_no_rule_uses_is_told(caller, serve, caplog):
     upstream = serve()
     caller.wrap(upstream, targets={"secnd": caller.client(upstream)})
     assert "'secnd'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"fallbacks": [5]}, "fallbacks must be a list"),
+        ({"fallbacks": 5}, "fallbacks must be a list"),
+        ({"detector": 5}, "detector must have"),
+    ],
+)
+def test_wrong_arguments_are_policy_errors(caller, serve, wrong, told):
+    """What cannot be a fallback or a detector is named when the client is wrapped."""
+    with pytest.raises(demur.PolicyError, match=told):
+        demur.wrap(caller.client(serve(primary=Reply(ANSWER))), **wrong)

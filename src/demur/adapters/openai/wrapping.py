@@ -37,6 +37,11 @@ def wrap(
 ) -> ClientT:
     """``demur.wrap``, where openai is known to be installed."""
     check_client(client)
+    if detector is not None and not isinstance(detector, Detector):
+        raise PolicyError(
+            "detector must have name, blocking and classify(), as demur.detection.Detector says; "
+            f"{type(detector).__name__} has not"
+        )
     chosen = _policy(policy, fallbacks)
     settings = chosen.detector
     made = _elsewhere(client, chosen)
@@ -70,6 +75,12 @@ def _policy(
         return Policy()
     if isinstance(fallbacks, str) or not fallbacks:
         raise PolicyError(f"fallbacks must be a list of models, not {fallbacks!r}")
+    if not isinstance(fallbacks, Sequence) or not all(
+        isinstance(fallback, str | Mapping) for fallback in fallbacks
+    ):
+        raise PolicyError(
+            f"fallbacks must be a list of models or of mappings with a model, not {fallbacks!r}"
+        )
     retry = {"fallbacks": [f if isinstance(f, str) else dict(f) for f in fallbacks]}
     rule = {"name": "fallbacks", "actions": ["tag", "log", "retry"], "retry": retry}
     return load_policy({"version": 1, "rules": [rule]})

@@ -1,0 +1,66 @@
+"""Audit logs on disk: what belongs to them, and errors that say where they cannot be read."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from log_stage import write_log
+
+from demur.cli import main
+from demur.errors import InputError
+from demur.report.reading import AuditLog
+
+
+def complaint(*sources: object) -> str:
+    """The one line that a reading ends with."""
+    with pytest.raises(InputError) as caught:
+        list(AuditLog([str(source) for source in sources]))
+    told = str(caught.value)
+    assert "\n" not in told
+    return told
+
+
+def test_a_rotated_file_named_too_is_read_once(tmp_path: Path) -> None:
+    """Requests count once, however often and by whatever path their file is named."""
+    log = write_log(tmp_path / "a.jsonl", 8)
+    older = write_log(tmp_path / "a.jsonl.1", 5)
+    for sources in ([log, older], [older, log], [log, tmp_path / "." / "a.jsonl"]):
+        assert len(list(AuditLog([str(source) for source in sources]))) == 13
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(log)
+    read = AuditLog([str(link), str(log)])
+    assert len(list(read)) == 13
+    assert read.done == read.total == log.stat().st_size + older.stat().st_size
+
+
+@pytest.mark.parametrize("name", [".", "", "/"])
+def test_a_directory_is_no_log(name: str, tmp_path: Path) -> None:
+    """A directory is named as one, by the command too."""
+    assert "is a directory" in complaint(name)
+    done = CliRunner().invoke(main, ["report", name, "--html", str(tmp_path / "x.html")])
+    assert done.exit_code == 2
+    assert "is a directory" in done.output
+
+
+def test_damaged_gzip_is_named(tmp_path: Path) -> None:
+    """Gzip data that is broken in its middle, or cut off, gives file and line."""
+    packed = gzip.compress(write_log(tmp_path / "a.jsonl", 200).read_bytes())
+    bad = tmp_path / "bad.jsonl.gz"
+    middle = len(packed) // 2
+    for data in (packed[:middle] + bytes(50) + packed[middle + 50 :], packed[:middle]):
+        bad.write_bytes(data)
+        told = complaint(bad)
+        assert told.startswith(f"{bad}:"), told
+    bad.write_bytes(packed[:10] + b"\xff" * 40)
+    assert complaint(bad) == f"{bad}:1: cannot be read: the gzip data is damaged or cut off"
+
+
+def test_a_missing_database_is_not_created(tmp_path: Path) -> None:
+    """Reading a SQLite file that is not there is an error and leaves no file."""
+    pytest.importorskip("sqlalchemy")
+    missing = tmp_path / "missing.db"
+    assert str(missing) in complaint(f"sqlite:///{missing}")
+    assert not missing.exists()
