@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import sys
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
@@ -14,6 +13,7 @@ from typing import Any, Final, cast
 from typing_extensions import Self
 
 from ..errors import InputError
+from ..gzipped import FAILURES, reason
 
 _GZIP = b"\x1f\x8b"
 _MOST_NAMES = 8
@@ -42,7 +42,7 @@ class Lines:
                 if Path(self.name).is_file():
                     self.size = Path(self.name).stat().st_size
             except OSError as error:
-                raise InputError(f"{self.name}: cannot be read: {_reason(error)}") from error
+                raise InputError(f"{self.name}: cannot be read: {reason(error)}") from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -59,9 +59,9 @@ class Lines:
             for number, line in enumerate(self._plain(), start=1):
                 if line.strip():
                     yield number, self._row(line, number)
-        except (OSError, EOFError, zlib.error) as error:
+        except FAILURES as error:
             raise InputError(
-                f"{self.name}:{number + 1}: cannot be read: {_reason(error)}"
+                f"{self.name}:{number + 1}: cannot be read: {reason(error)}"
             ) from error
 
     def _plain(self) -> Iterator[bytes]:
@@ -147,11 +147,3 @@ def _offered(value: object) -> str:
     names = [repr(name[:40]) for name in list(value)[:_MOST_NAMES]]
     more = ", …" if len(value) > _MOST_NAMES else ""
     return f"there are {', '.join(names)}{more};"
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if isinstance(error, EOFError | zlib.error | gzip.BadGzipFile):
-        return "the gzip data is damaged or cut off"
-    return str(error)

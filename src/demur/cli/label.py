@@ -15,7 +15,7 @@ from rich.text import Text
 from ..errors import InputError
 from .printing import printable
 from .watching import watched
-from .writing import audit_files, check_output, reason
+from .writing import check_output, reason
 
 if TYPE_CHECKING:
     from ..report.sampling import Candidate
@@ -42,8 +42,8 @@ def label(audit: tuple[str, ...], out: Path, count: int, seed: int) -> None:
     from ..report.reading import AuditLog
     from ..report.sampling import sample
 
-    check_output(out, audit_files(audit))
     log = AuditLog(audit)
+    check_output(out, log.files)
     with watched(log, "sampling") as entries:
         found = sample(entries, count, seed=seed)
     if not found:

@@ -17,7 +17,7 @@ from rich.text import Text
 from ..errors import InputError
 from ..vocabulary import Outcome
 from .watching import watched
-from .writing import audit_files, check_output, replacing
+from .writing import check_output, replacing
 
 if TYPE_CHECKING:
     from ..detection import Detector
@@ -67,12 +67,12 @@ def replay(
     from ..report.replaying import enforced
     from ..report.tallies import Comparison, Prices, load_prices
 
-    check_output(differences, (*audit_files(audit), policy_file, prices))
+    log = AuditLog(audit)
+    check_output(differences, (*log.files, policy_file, prices))
     policy = load_policy(policy_file)
     if enforce:
         policy = enforced(policy)
     comparison = Comparison(Prices() if prices is None else load_prices(prices))
-    log = AuditLog(audit)
     with watched(log, "reading") as entries:
         experience = Experience.of(entry.outcome for entry in entries)
     differing: list[dict[str, Any]] = []

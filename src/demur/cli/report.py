@@ -8,7 +8,7 @@ import click
 
 from ..errors import InputError
 from .watching import watched
-from .writing import audit_files, check_output, replacing
+from .writing import check_output, replacing
 
 
 @click.command("report")
@@ -27,9 +27,9 @@ def report(audit: tuple[str, ...], html: Path, prices: Path | None) -> None:
     from ..report.reading import AuditLog
     from ..report.tallies import Prices, load_prices
 
-    check_output(html, (*audit_files(audit), prices))
-    listed = Prices() if prices is None else load_prices(prices)
     log = AuditLog(audit)
+    check_output(html, (*log.files, prices))
+    listed = Prices() if prices is None else load_prices(prices)
     title = ", ".join(Path(source).name for source in audit if "://" not in source) or "audit log"
     with watched(log, "reading") as entries:
         page, requests = render((entry.outcome for entry in entries), listed, title)

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
@@ -20,23 +20,6 @@ def reason(error: OSError) -> str:
     """What went wrong, and the remedy where there is one."""
     remedy = "; make room and run it again" if error.errno in FULL else ""
     return f"{error.strerror or error}{remedy}"
-
-
-def audit_files(sources: Sequence[str]) -> Iterator[Path]:
-    """The files of audit logs, with what was rotated away; of databases SQLite's alone."""
-    from ..sinks.lines import rotated
-
-    for source in sources:
-        name = os.environ.get(source[4:], "") if source.startswith("env:") else source
-        scheme, url, place = name.partition(":///")
-        if url and scheme.startswith("sqlite"):
-            yield Path(place.partition("?")[0])
-        elif "://" not in name and Path(name).name:
-            yield Path(name)
-            number = 1
-            while (older := rotated(Path(name), number)).is_file():
-                yield older
-                number += 1
 
 
 def check_output(path: Path | None, reads: Iterable[Path | None]) -> None:

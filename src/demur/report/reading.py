@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import zlib
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..gzipped import FAILURES, unreadable
 from ..sinks.database import engine_for, table
 from ..sinks.lines import rotated
 from .restoring import Entry, restored
@@ -30,8 +31,16 @@ class AuditLog:
     def __init__(self, sources: Sequence[str]) -> None:
         found = [part for source in sources for part in _parts(source)]
         self._parts = list({part.key: part for part in found}.values())
-        self.total = sum(part.size for part in self._parts)
         self.done = 0
+
+    @cached_property
+    def total(self) -> int:
+        return sum(part.size for part in self._parts)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What is read of the file system: logs with what was rotated away, SQLite's databases."""
+        return tuple(part.file for part in self._parts if part.file is not None)
 
     def __iter__(self) -> Iterator[Entry]:
         before = 0
@@ -63,6 +72,7 @@ def _parts(source: str) -> list[_File | _Database]:
 class _File:
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.file: Path | None = path
         self.key = str(path.resolve())
         try:
             self.size = path.stat().st_size
@@ -83,12 +93,8 @@ class _File:
                     if line.endswith(b"\n") and line.strip():
                         where = f"{self._path}:{number}"
                         yield where, _parsed(line, where), position
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise InputError(
-                f"{self._path}:{number + 1}: cannot be read: the gzip data is damaged or cut off"
-            ) from error
-        except OSError as error:
-            raise InputError(f"{self._path}: cannot be read: {error.strerror}") from error
+        except FAILURES as error:
+            raise unreadable(self._path, number + 1, error) from error
 
 
 def _parsed(line: bytes, where: str) -> Any:
@@ -104,18 +110,20 @@ class _Database:
         self.key = url
         self._engine = engine_for(url)
         self._table = table()
-        self._check_file()
-        self.size = self._counted()
+        self.file = self._sqlite_file()
 
-    def _check_file(self) -> None:
-        """SQLite would create a file that is missing."""
+    def _sqlite_file(self) -> Path | None:
+        """The file of a SQLite database, which SQLite would create if it were missing."""
         url = self._engine.url
-        if url.get_backend_name() != "sqlite" or (url.database or "").startswith("file:"):
-            return
-        if url.database not in (None, "", ":memory:") and not Path(url.database).is_file():
-            raise InputError(f"{self._name}: there is no file {url.database}; check the path")
+        name = url.database or ":memory:"
+        if url.get_backend_name() != "sqlite" or name == ":memory:" or name.startswith("file:"):
+            return None
+        if not Path(name).is_file():
+            raise InputError(f"{self._name}: there is no file {name}; check the path")
+        return Path(name)
 
-    def _counted(self) -> int:
+    @cached_property
+    def size(self) -> int:
         from sqlalchemy import func, select
         from sqlalchemy.exc import SQLAlchemyError
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..gzipped import FAILURES, unreadable
 from .recipe import Lean
 
 
@@ -74,12 +74,8 @@ def _items(path: Path) -> Iterator[tuple[int, Any]]:
         raise InputError(
             f"{path}: no such file; check the path (in demur train: --data)"
         ) from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(
-            f"{path}:{number + 1}: cannot be read: the gzip data is damaged or cut off"
-        ) from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except FAILURES as error:
+        raise unreadable(path, number + 1, error) from error
 
 
 def _json(line: bytes, path: Path, number: int) -> Any:
