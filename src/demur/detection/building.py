@@ -28,8 +28,8 @@ def build_detector(settings: DetectorSettings | None = None) -> Cascade:
 def _stages(settings: DetectorSettings) -> Iterator[Detector]:
     for place, stage in enumerate(settings.stages):
         detector = _stage(stage, settings)
-        last = not set(settings.stages[place + 1 :]) - {SignalsDetector.name}
-        if isinstance(detector, EmbeddedDetector) and not last:
+        readers_after = set(settings.stages[place + 1 :]) - {SignalsDetector.name}
+        if readers_after and isinstance(detector, EmbeddedDetector):
             detector = detector.before_another()
         yield detector
 

@@ -23,13 +23,14 @@ def own_entries(router: Any, group: str, request: Mapping[str, Any] | None = Non
     As the Router chooses: of its content-policy fallbacks, and only where it has no such list of
     those for any error, which ``request`` may bring itself. Without a request not of these.
     """
-    listed = _setting(router, "content_policy_fallbacks")
-    if listed is None and request is not None:
-        listed = request.get("fallbacks", _setting(router, "fallbacks"))
-    return _chosen(listed, group)
+    for_errors = (
+        None if request is None else request.get("fallbacks", _setting(router, "fallbacks"))
+    )
+    return _chosen(_setting(router, "content_policy_fallbacks"), for_errors, group)
 
 
-def _chosen(listed: Any, group: str) -> list[Any]:
+def _chosen(for_policy: Any, for_errors: Any, group: str) -> list[Any]:
+    listed = for_errors if for_policy is None else for_policy
     if not isinstance(listed, list | tuple):
         return []
     found, _ = get_fallback_model_group(fallbacks=listed, model_group=group)
@@ -58,12 +59,12 @@ class Chains:
         """Set the Router's fallbacks to what the policy says, and the operator said at first."""
         known: dict[str, tuple[Target, ...]] = {}
         handed: list[Any] = []
-        own = self._for_errors if self._listed is None else self._listed
         for group in () if self._router is None else _groups(self._router):
             plan = Plan.of(setup.policy, api="chat", model=group, stream=False, metadata={})
             if plan is not None and plan.enforced and plan.chain:
                 known[group] = plan.chain
-                handed.append({group: entries(plan, {}, _chosen(own, group))})
+                own = _chosen(self._listed, self._for_errors, group)
+                handed.append({group: entries(plan, {}, own)})
         if known or self.known:
             merged = [*handed, *(self._listed or ())]
             _configure(self._router, merged if known else self._listed)

@@ -64,12 +64,12 @@ def call_after_all(found: Exchange, kwargs: dict[str, Any]) -> None:
 def show_start(found: Exchange, response: Any) -> None:
     """Let LiteLLM show who answered, as it does after a fallback of its own."""
     outcome = found.outcome
-    if found.shown is not None and outcome is not None:
-        hidden = getattr(response, "_hidden_params", None)
-        if isinstance(hidden, dict):
-            hidden.update({k: v for k, v in found.shown.items() if k != "additional_headers"})
-        mark_fallback(response, outcome)
-    if found.moved and outcome is not None and outcome.fell_back:
+    if outcome is None:
+        return
+    hidden = getattr(response, "_hidden_params", None)
+    if found.shown is not None and isinstance(hidden, dict):
+        hidden.update({k: v for k, v in found.shown.items() if k != "additional_headers"})
+    if found.shown is not None or (found.moved and outcome.fell_back):
         mark_fallback(response, outcome)
 
 

@@ -90,10 +90,10 @@ class StreamPort:
         """``targets`` after the one that the stream at hand is of, where the requested model erred
         and the operator's fallbacks are the policy's too."""
         group, plan = shown_group(self._first), self.exchange.plan
-        place = next((n for n, t in enumerate(plan.chain) if t.model == group), -1)
         if self.exchange.moved or group == plan.requested.model:
             return targets
-        return tuple(target for target in targets if plan.chain.index(target) > place)
+        place = next((n for n, t in enumerate(plan.chain) if t.model == group), -1)
+        return tuple(target for target in targets if target not in plan.chain[: place + 1])
 
     async def call(self, target: Target, attempt: int, timeout: float | None) -> Completion:
         raise NotImplementedError("a stream has no whole responses")

@@ -103,8 +103,8 @@ def _blocking(plain: Any) -> tuple[Any, Any]:
         if opened.read_before:
             while run.advance() is not None:
                 pass
-            return _tagged_stream(exchange, opened, lambda: run.outcome)
-        opened.http.stream = replay(opened.source, run, held, opened.raise_failure)
+        else:
+            opened.http.stream = replay(opened.source, run, held, opened.raise_failure)
         return _tagged_stream(exchange, opened, lambda: run.outcome)
 
     @functools.wraps(plain.close)
@@ -139,8 +139,8 @@ def _awaiting(plain: Any) -> tuple[Any, Any]:
         if opened.read_before:
             while await run.advance() is not None:
                 pass
-            return _tagged_stream(exchange, opened, lambda: run.outcome)
-        opened.http.stream = async_replay(opened.source, run, held, opened.raise_failure)
+        else:
+            opened.http.stream = async_replay(opened.source, run, held, opened.raise_failure)
         return _tagged_stream(exchange, opened, lambda: run.outcome)
 
     @functools.wraps(plain.close)

@@ -18,7 +18,8 @@ from ...policy.schema import Policy
 from ...stores import Store
 from ...vocabulary import Completion, Outcome, Target
 from ...wire import Shape
-from .reading import ByteReader, read_parsed
+from .reading import ByteReader, read_parsed, read_raw, sends_events
+from .replay import Whole
 from .requests import for_fallback, usual_timeout, wants_raw
 
 
@@ -79,7 +80,23 @@ class Exchange:
         if record.finished and "log" in self.plan.rule.actions:
             self.wiring.sink(record)
 
-    def read(self, result: Any, attempt: int) -> Completion:
+    def read_now(self, result: Any, attempt: int) -> Completion | None:
+        """What ``send`` gave, where nothing is left to be read from the connection, or where that
+        is the caller's to read."""
+        http = http_of(result)
+        if http is None:
+            return self._read_parsed(result, attempt)
+        if http.is_stream_consumed:
+            return read_raw(self.shape, result, http)
+        return Completion((), result) if not attempt and sends_events(http) else None
+
+    def read_whole(self, result: Any, whole: Whole) -> Completion:
+        """What ``send`` gave, its body read along."""
+        if whole.error:
+            return Completion((), result)
+        return read_raw(self.shape, result, http_of(result), whole.raw)
+
+    def _read_parsed(self, result: Any, attempt: int) -> Completion:
         """What the SDK made of a body. A fallback's that the caller's parser rejects is unread."""
         completion = read_parsed(self.shape, result)
         if not attempt:

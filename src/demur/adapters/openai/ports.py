@@ -8,7 +8,6 @@ from typing import Any
 
 from ...vocabulary import Chunk, Completion, Outcome, Target
 from .exchange import Exchange, OpenedStream, http_of
-from .reading import read_raw, sends_events
 from .replay import Whole, async_replay, replay
 
 _WAKE_SECONDS = 1.0
@@ -24,16 +23,11 @@ class BlockingPort:
         return targets
 
     def call(self, target: Target, attempt: int, timeout: float | None) -> Completion:
-        shape = self._exchange.shape
         result = self._exchange.send(target, attempt, timeout)
-        http = http_of(result)
-        if http is None:
-            return self._exchange.read(result, attempt)
-        if http.is_stream_consumed:
-            return read_raw(shape, result, http)
-        if not attempt and sends_events(http):
-            return Completion((), result)
-        whole = Whole()
+        read = self._exchange.read_now(result, attempt)
+        if read is not None:
+            return read
+        http, whole = http_of(result), Whole()
         try:
             for part in http.stream:
                 whole.add(part)
@@ -41,7 +35,7 @@ class BlockingPort:
             whole.error = error
         http.stream.close()
         http.stream = replay(http.stream, whole, ())
-        return Completion((), result) if whole.error else read_raw(shape, result, http, whole.raw)
+        return self._exchange.read_whole(result, whole)
 
     def open(self, target: Target, attempt: int, timeout: float | None) -> OpenedStream:
         result = self._exchange.send(target, attempt, timeout)
@@ -85,16 +79,11 @@ class AwaitingPort:
         return targets
 
     async def call(self, target: Target, attempt: int, timeout: float | None) -> Completion:
-        shape = self._exchange.shape
         result = await self._exchange.send(target, attempt, timeout)
-        http = http_of(result)
-        if http is None:
-            return self._exchange.read(result, attempt)
-        if http.is_stream_consumed:
-            return read_raw(shape, result, http)
-        if not attempt and sends_events(http):
-            return Completion((), result)
-        whole = Whole()
+        read = self._exchange.read_now(result, attempt)
+        if read is not None:
+            return read
+        http, whole = http_of(result), Whole()
         try:
             async for part in http.stream:
                 whole.add(part)
@@ -102,7 +91,7 @@ class AwaitingPort:
             whole.error = error
         await http.stream.aclose()
         http.stream = async_replay(http.stream, whole.awaiting(), ())
-        return Completion((), result) if whole.error else read_raw(shape, result, http, whole.raw)
+        return self._exchange.read_whole(result, whole)
 
     async def open(self, target: Target, attempt: int, timeout: float | None) -> OpenedStream:
         result = await self._exchange.send(target, attempt, timeout)
