@@ -12,8 +12,6 @@ torch and transformers and is left out without them.
 
 from __future__ import annotations
 
-import gzip
-import json
 import subprocess
 import sys
 import tempfile
@@ -23,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 from transformer import random_model
+
+from demur.training.rows import read_rows
 
 LENGTHS = {"60 tokens": 240, "512 tokens": 2048}
 REFUSALS = 0.05
@@ -56,10 +56,8 @@ print(peak(), spent)
 def mix(data: Path, chars: int) -> list[str]:
     """Texts of about ``chars`` characters."""
     shelves: dict[int, list[str]] = {0: [], 1: []}
-    with gzip.open(data / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            shelves[row["label"]].append(row["response"])
+    for row in read_rows(data / "dev.jsonl.gz"):
+        shelves[row.label].append(row.response)
     random = np.random.default_rng(0)
     texts = []
     for number in range(TEXTS):
@@ -75,8 +73,7 @@ def mix(data: Path, chars: int) -> list[str]:
 
 def before(data: Path) -> list[str]:
     """Other texts than those of ``mix``."""
-    with gzip.open(data / "train.jsonl.gz", "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line)["response"] for line in lines]
+    rows = [row.response for row in read_rows(data / "train.jsonl.gz")]
     places = np.random.default_rng(1).choice(len(rows), size=BEFORE, replace=False)
     return [rows[place] for place in places]
 

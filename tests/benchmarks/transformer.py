@@ -22,7 +22,6 @@ with nothing.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import platform
@@ -36,6 +35,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from demur.training.rows import read_rows
 
 TOKENS = (16, 64, 128, 512)
 TOGETHER, REALISTIC = "32 at once", "5 % refusals"
@@ -72,16 +73,14 @@ def text_of(tokens: int, seed: int) -> str:
 
 def responses(data: Path) -> dict[int, list[str]]:
     """The development rows' texts by label, 1 for refusals, in an order of chance."""
-    with gzip.open(data / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
+    rows = read_rows(data / "dev.jsonl.gz")
     random.Random(0).shuffle(rows)
-    return {label: [row["response"] for row in rows if row["label"] == label] for label in (0, 1)}
+    return {label: [row.response for row in rows if row.label == label] for label in (0, 1)}
 
 
 def others(data: Path) -> list[str]:
     """Other texts, enough for a vocabulary."""
-    with gzip.open(data / "train.jsonl.gz", "rt", encoding="utf-8") as lines:
-        return [json.loads(line)["response"] for line, _ in zip(lines, range(8000), strict=False)]
+    return [row.response for row in read_rows(data / "train.jsonl.gz")[:8000]]
 
 
 def questions(found: dict[int, list[str]], source: Path, rounds: int) -> dict[str, list[list[str]]]:

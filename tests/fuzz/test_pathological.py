@@ -13,7 +13,7 @@ from demur.vocabulary import Delta, Evidence
 from demur.wire import SSEReader, shape_for
 
 MEGABYTE = 1_000_000
-SECONDS = 10.0
+SECONDS = 2.0
 """Of the processor, for a megabyte: what grows with its square takes minutes."""
 
 TEXTS = {
