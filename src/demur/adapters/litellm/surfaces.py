@@ -58,11 +58,8 @@ def in_own_shape(surface: Surface, completion: Completion, template: Any) -> Any
     Only where LiteLLM was to translate the response after the hook does it differ: the text then
     goes into ``template``, a message of the right shape. A refused response is text only.
     """
-    native = completion.native
-    if surface.api != "messages" or type(native) is type(template):
-        return native
-    if _spoken(_payload(native)) == "messages":
-        return native
+    if surface.api != "messages" or _spoken(_payload(completion.native)) == "messages":
+        return completion.native
     evidence = completion.choices[0]
     usage = completion.usage
     return {
