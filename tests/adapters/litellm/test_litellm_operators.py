@@ -18,6 +18,7 @@ from proxy_stage import MASTER_KEY, Proxy, missing
 from demur.testing import Reply, Upstream
 
 ASK = [{"role": "user", "content": "What is the capital of Portugal?"}]
+HALF = "Lisbon is the capital of Portugal, on the river Tagus. " * 5 + "Its people are"
 GROUPS = {
     "helpful": "m-helpful",
     "second": "m-second",
@@ -29,6 +30,9 @@ GROUPS = {
     "forbidden-alike": "m-forbidding",
     "only-broken": "m-refusing",
     "rationed": "m-refusing",
+    "half": "m-half",
+    "half-alike": "m-half",
+    "blocked": "m-blocked",
 }
 POLICY = {
     "version": 1,
@@ -37,6 +41,9 @@ POLICY = {
         _rule("forbidden-alike", "second"),
         _rule("only-broken", "broken"),
         _rule("rationed", "stubborn"),
+        _rule("half", "second"),
+        _rule("half-alike", "second"),
+        _rule("blocked", "stubborn"),
         _rule("down", "stubborn", "second"),
         _rule("down-too", "second"),
         {
@@ -84,14 +91,20 @@ class WithPolicyFallbacks(Operated):
     """Its operator has fallbacks for policy errors of every model."""
 
     settings: ClassVar[Mapping[str, Any]] = {
-        "content_policy_fallbacks": [{"*": ["helpful"]}],
+        "content_policy_fallbacks": [{"half-alike": ["down"]}, {"*": ["helpful"]}],
         "routing_strategy": "usage-based-routing-v2",
     }
 
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[Upstream]:
-    with Upstream({**SCRIPT, "m-down": Reply("down", status=500)}) as server:
+    script = {
+        **SCRIPT,
+        "m-down": Reply("down", status=500),
+        "m-half": Reply(HALF, finish_reason="content_filter"),
+        "m-blocked": Reply("", finish_reason="content_filter"),
+    }
+    with Upstream(script) as server:
         yield server
 
 
@@ -203,3 +216,20 @@ def test_a_refusal_is_served_when_its_model_may_not_be_called(
     rows = proxy.records_after(before, 2)
     assert sorted(row["model_group"] for row in rows) == ["rationed", "stubborn"]
     assert {row["status"] for row in rows} == {"success"}
+
+
+@pytest.mark.parametrize(
+    ("model", "called", "text"),
+    [
+        ("half", ["m-half", "m-helpful"], ANSWER),
+        ("half-alike", ["m-half", "m-down"], HALF),
+        ("blocked", ["m-blocked", "m-also-refusing"], ""),
+    ],
+)
+def test_filtered_responses(
+    upstream: Upstream, operated: dict[str, Proxy], model: str, called: list[str], text: str
+) -> None:
+    """One that the policy lets pass goes where it goes without demur, and is served if nobody
+    answers there; one that it retries goes along the policy's chain and nowhere else."""
+    answer = Answer(upstream, operated["policy"], CHAT, {"model": model, "messages": ASK})
+    assert (answer.status, answer.called, answer.text or "") == (200, called, text)

@@ -110,15 +110,16 @@ class Exchange:
 
     def unwanted(self, group: str | None, *, mocked: bool = False) -> str | None:
         """Why the Router should not call ``group``, if so: the request is to fail, the policy wants
-        nobody called for an error of the provider's, or one that it names for a refusal.
+        nobody called for an error of the provider's, one that it names for a refusal, or nobody
+        any more.
 
         ``mocked`` says that nobody is going to be called.
         """
         if self.refused is not None:
             return str(self.refused)
         if self._begun:
-            waiting = self._steps.wanted is not None and not mocked
-            return "not called" if waiting and self._is_foreign(group) else None
+            called = not mocked and self.owed is None
+            return "not called" if called and not self._is_due(group) else None
         if group in self.own:
             return None
         retry = self.plan.rule.retry
@@ -128,9 +129,18 @@ class Exchange:
             return None
         return "not called" if any(target.model == group for target in self.plan.chain) else None
 
-    def _is_foreign(self, group: str | None) -> bool:
-        known = {target.model for target in (self.plan.requested, *self.plan.chain)}
-        return group is not None and group not in known
+    def _is_due(self, group: str | None) -> bool:
+        """Whether ``group`` is among those to call, now that somebody has answered.
+
+        A filtered response makes the Router fall back even after it was judged. One that the policy
+        lets pass goes on to the operator's groups then, as without demur.
+        """
+        if group in (None, self.plan.requested.model):
+            return True
+        served = self._steps.served
+        if served is None:
+            return any(target.model == group for target in self.plan.chain)
+        return served.outcome.ending == "accepted" and group in self.own
 
     @property
     def begun(self) -> bool:
