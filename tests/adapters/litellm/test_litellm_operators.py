@@ -30,6 +30,7 @@ GROUPS = {
     "forbidden-alike": "m-forbidding",
     "only-broken": "m-refusing",
     "rationed": "m-refusing",
+    "rationed-alike": "m-refusing",
     "half": "m-half",
     "half-alike": "m-half",
     "blocked": "m-blocked",
@@ -41,6 +42,7 @@ POLICY = {
         _rule("forbidden-alike", "second"),
         _rule("only-broken", "broken"),
         _rule("rationed", "stubborn"),
+        _rule("rationed-alike", "broken"),
         _rule("half", "second"),
         _rule("half-alike", "second"),
         _rule("blocked", "stubborn"),
@@ -67,7 +69,7 @@ class Operated(Proxy):
         config = yaml.safe_load(path.read_text())
         config["router_settings"] = {"num_retries": 0, **self.settings}
         for group in config["model_list"]:
-            if group["model_name"] == "rationed":
+            if group["model_name"].startswith("rationed"):
                 group["litellm_params"]["rpm"] = 1
         path.write_text(yaml.safe_dump(config))
         return super()._start()
@@ -202,20 +204,32 @@ def test_nobody_is_asked_twice(
     assert "sorry" not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("model", "fallback", "answered"),
+    [
+        ("rationed", "m-also-refusing", ["rationed", "stubborn"]),
+        ("rationed-alike", "m-broken", ["rationed-alike"]),
+    ],
+    ids=["which refuses", "which errs"],
+)
 def test_a_refusal_is_served_when_its_model_may_not_be_called(
-    upstream: Upstream, operated: dict[str, Proxy]
+    upstream: Upstream,
+    operated: dict[str, Proxy],
+    model: str,
+    fallback: str,
+    answered: list[str],
 ) -> None:
-    """Everybody refused, and by then the Router has no deployment for the model asked for."""
+    """Nobody is left to call, and the Router has no deployment for the model asked for by then."""
     proxy = operated["policy"]
     before = proxy.count_records()
-    answer = Answer(upstream, proxy, CHAT, {"model": "rationed", "messages": ASK})
+    answer = Answer(upstream, proxy, CHAT, {"model": model, "messages": ASK})
     assert (answer.status, answer.text) == (200, REFUSAL)
-    assert answer.called == ["m-refusing", "m-also-refusing"]
-    assert answer.headers["x-demur-served-model"] == "rationed"
-    assert answer.headers["x-litellm-model-group"] == "rationed"
+    assert answer.called == ["m-refusing", fallback]
+    assert answer.headers["x-demur-served-model"] == model
+    assert answer.headers["x-litellm-model-group"] == model
     rows = proxy.records_after(before, 2)
-    assert sorted(row["model_group"] for row in rows) == ["rationed", "stubborn"]
-    assert {row["status"] for row in rows} == {"success"}
+    groups = [row["model_group"] for row in rows if row["status"] == "success"]
+    assert sorted(groups) == answered
 
 
 @pytest.mark.parametrize(

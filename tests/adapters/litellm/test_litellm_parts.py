@@ -39,14 +39,18 @@ def plan_of(*fallbacks: Any, **retry: Any) -> Plan:
 
 
 def test_chain_entries() -> None:
-    """Each hop patches the original request, and the last entry keeps the refusal."""
+    """Each hop patches the original request; the last entries keep the refusal, whoever has a
+    deployment for it."""
     plan = plan_of("second", {"model": "third", "temperature": 0.2}, "fourth")
     assert entries(plan, {"temperature": 1.0}, own=["operator's"]) == [
         "second",
         {"model": "third", "temperature": 0.2},
         {"model": "fourth", "temperature": 1.0},
         "operator's",
-        {"model": "primary", "mock_response": KEPT},
+        *(
+            {"model": name, "mock_response": KEPT}
+            for name in ("primary", "fourth", "third", "second")
+        ),
     ]
 
 

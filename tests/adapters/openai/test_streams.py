@@ -136,7 +136,9 @@ def test_a_tool_call_is_released_at_once(caller, serve):
     assert not upstream.calls("second")
 
 
-@pytest.mark.parametrize("detector", [RaisingDetector(), HangingDetector()], ids=repr)
+@pytest.mark.parametrize(
+    "detector", [RaisingDetector(), HangingDetector()], ids=["raises", "hangs"]
+)
 def test_a_broken_detector_never_costs_the_stream(caller, serve, detector):
     """A detector that raises or hangs gives the original stream in bounded time."""
     upstream = serve(primary=Reply(REFUSAL), second=Reply(ANSWER))

@@ -14,8 +14,8 @@ KEPT: Final = "demur: the refused response, kept"
 """The mocked answer of an attempt that calls nobody: the hook puts the kept response in its place.
 
 As the last entry of a chain it brings the caller the original refusal where the last fallback errs
-or may not be called, as long as the Router finds a deployment for it. Where the last one refuses,
-the original is served without another hop.
+or may not be called. The Router wants a deployment even for that: of the model that refused, or of
+any other in the chain. Where the last one refuses, the original is served without another hop.
 """
 
 
@@ -40,7 +40,8 @@ def entries(
         chain = chain[: retry.attempts - 1]
     found: list[str | dict[str, Any]] = [*_hops(chain, data), *own]
     if "error" not in plan.rule.actions and (retry is None or retry.exhausted != "error"):
-        found.append({"model": plan.requested.model, "mock_response": KEPT})
+        names = dict.fromkeys(target.model for target in (plan.requested, *reversed(chain)))
+        found += [{"model": name, "mock_response": KEPT} for name in names]
     return found
 
 

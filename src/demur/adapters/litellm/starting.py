@@ -43,12 +43,11 @@ def reroute(found: Exchange, data: dict[str, Any], router: Any) -> None:
     # The last call, to the model that was asked for, is the original request again.
     asked: dict[str, Any] = {"model": found.plan.requested.model}
     asked |= {name: original.get(name) for name in sorted(_patched(plan))}
-    handed = [
-        {**asked, "mock_response": chain.KEPT} if _is_kept(entry) else entry
-        for entry in chain.entries(plan, original, own)[1:]
-    ]
+    entries = chain.entries(plan, original, own)[1:]
+    following = [entry for entry in entries if not _is_kept(entry)]
+    kept = len(following) < len(entries)
+    handed = [*following, {**asked, "mock_response": chain.KEPT}] if kept else following
     data.update({**target.patch, "model": target.model})
-    following = [entry for entry in handed if not _is_kept(entry)]
     data["fallbacks"] = [{target.model: [*following, asked]}, *_configured(original, router)]
     if not found.stream:
         data["content_policy_fallbacks"] = [{target.model: handed}]

@@ -60,7 +60,6 @@ class Attempts:
         """Nobody is left to call: an earlier response is served at once, without another hop, for
         which the Router may have no deployment by now."""
         native = await self.serve_kept(found, data, response)
-        found.shown = dict(getattr(native, "_hidden_params", None) or {})
         # LiteLLM's cache would take it for the answer of the model that was called last.
         data["cache"] = {**(data.get("cache") or {}), "no-store": True}
         return native
@@ -81,6 +80,7 @@ class Attempts:
             keep_out_of_the_log(logging_obj)
         self._write(found, kept.native)
         native = kept.native
+        found.shown = dict(getattr(native, "_hidden_params", None) or {})
         if type(native) is not type(mocked):
             native = in_own_shape(found.surface, kept, mocked)
         show_outcome(found, native)
