@@ -12,13 +12,12 @@ from urllib.request import Request, urlopen
 
 import pytest
 import yaml
-from proxy_scene import ANSWER, REFUSAL, SCRIPT, SECOND, _rule
+from proxy_scene import ANSWER, HALF, REFUSAL, SCRIPT, SECOND, _rule
 from proxy_stage import MASTER_KEY, Proxy, missing
 
 from demur.testing import Reply, Upstream
 
 ASK = [{"role": "user", "content": "What is the capital of Portugal?"}]
-HALF = "Lisbon is the capital of Portugal, on the river Tagus. " * 5 + "Its people are"
 GROUPS = {
     "helpful": "m-helpful",
     "second": "m-second",
@@ -103,7 +102,6 @@ def upstream() -> Iterator[Upstream]:
     script = {
         **SCRIPT,
         "m-down": Reply("down", status=500),
-        "m-half": Reply(HALF, finish_reason="content_filter"),
         "m-blocked": Reply("", finish_reason="content_filter"),
     }
     with Upstream(script) as server:

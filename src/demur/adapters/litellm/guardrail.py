@@ -238,6 +238,7 @@ class DemurGuardrail(CustomGuardrail):
         if found is not None:
             if self._chains.known.get(group) == found.plan.chain:
                 found.rights = everybody
+            found.own = self._chains.own.get(group, found.own)
             bucket(kwargs)[exchange.KEY] = found
 
     @fail_open
