@@ -60,27 +60,32 @@ def test_encoder(start: Path) -> None:
     assert np.abs(expected).max() > 0.2
 
 
-def test_encoder_is_trained_and_reproducible(start: Path) -> None:
-    """A short run is the same for the same seed and leaves the piece embeddings as they were."""
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_encoder_is_trained_and_reproducible(
+    start: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A short run, in whichever precision this processor is quicker, is the same for the same seed
+    and leaves the piece embeddings as they were."""
+    from demur.training import second
     from demur.training.fresh import Fresh
     from demur.training.recipe import EncoderSettings
-    from demur.training.second import EncoderFit
 
+    monkeypatch.setattr(second, "is_quicker", lambda other: other is getattr(torch, kind))
     rows = [Row(text, i % 2, lang="en") for i, text in enumerate(TEXTS)] * 4
     settings = EncoderSettings(depth=1, pieces=100, texts=16, batch=4, composed=0.0)
     recipe = EmbeddedRecipe(encoder=settings, fit=FitSettings())
 
     def run() -> dict[str, np.ndarray]:
         fresh = Fresh(rows, [], 0.0, recipe.seed)
-        fit = EncoderFit(recipe, settings, Pretrained.read(start), rows, fresh)
+        fit = second.EncoderFit(recipe, settings, Pretrained.read(start), rows, fresh)
         before = fit.net.word.weight.clone()
         fit.run(lambda done, total, loss: None)
         assert torch.equal(before, fit.net.word.weight)
         return fit.net.arrays()
 
-    first, second = run(), run()
-    for name, value in first.items():
-        np.testing.assert_array_equal(value, second[name])
+    once, again = run(), run()
+    for name, value in once.items():
+        np.testing.assert_array_equal(value, again[name])
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:

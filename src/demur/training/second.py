@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import timeit
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,8 +38,8 @@ Read = tuple[list[int], Row]
 class EncoderFit(Run[Sequence[Read]]):
     """One training run of the encoder; a round is some batches, each of about one length.
 
-    Weights are kept in float32; passes run on a copy of them in bfloat16, which processors multiply
-    several times faster.
+    Weights are kept in float32; passes run on a copy of them in bfloat16 where that is quicker: by
+    several times on processors that multiply it, on others it is a hundred times slower.
     """
 
     def __init__(
@@ -93,7 +95,8 @@ class EncoderFit(Run[Sequence[Read]]):
         self.loss += 0.02 * (loss.item() - self.loss)
 
     def _copy(self) -> None:
-        self._passing = deepcopy(self.net).bfloat16().train()
+        kind = torch.bfloat16 if is_quicker(torch.bfloat16) else torch.float32
+        self._passing = deepcopy(self.net).to(kind).train()
         self._copies = [p for p in self._passing.parameters() if p.requires_grad]
 
     def _loss(self, net: TorchEncoder, batch: Sequence[tuple[list[int], Row]]) -> torch.Tensor:
@@ -102,6 +105,18 @@ class EncoderFit(Run[Sequence[Read]]):
 
     def _read(self, text: str) -> list[int]:
         return self.pieces.read(judged(text), self.settings.head, self.settings.tail)
+
+
+@cache
+def is_quicker(kind: torch.dtype) -> bool:
+    """Whether this processor multiplies ``kind`` quicker than float32: torch has no public word of
+    it, so it is measured."""
+    return _seconds(kind) < _seconds(torch.float32)
+
+
+def _seconds(kind: torch.dtype) -> float:
+    matrix = torch.ones(256, 256, dtype=kind)
+    return min(timeit.repeat(lambda: matrix @ matrix, number=1, repeat=5))
 
 
 def opinions_of(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float64]:

@@ -48,7 +48,7 @@ def router_of(upstream: Upstream, *, settings: Any = None, **groups: str) -> Any
                 },
             }
             for group, model in groups.items()
-        ]
+        ],
     )
 
 
