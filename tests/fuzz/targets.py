@@ -46,7 +46,7 @@ def wire(data: bytes) -> None:
 
 def text(data: bytes) -> None:
     """Text in any shape is prepared to a bounded window and gets a score; no cut of it matters."""
-    said = data.decode("utf-8", "surrogatepass" if data[:1] == b"\xed" else "replace")
+    said = _decoded(data)
     assert len(judged(said)) <= 18 * (HEAD_CHARS + TAIL_CHARS) + 16
     assert normalise(normalise(said)) is not None
     assert len(visible(said)) <= len(said)
@@ -58,6 +58,14 @@ def text(data: bytes) -> None:
         verdict = _embedded().classify(Evidence(said), final=final)
         assert math.isfinite(verdict.score)
         assert 0.0 <= verdict.score <= 1.0
+
+
+def _decoded(data: bytes) -> str:
+    """Halves of surrogate pairs stay, as JSON may bring them; what else is no UTF-8 is replaced."""
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "replace")
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:

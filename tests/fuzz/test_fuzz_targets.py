@@ -44,6 +44,8 @@ def test_wire_shapes(data: bytes) -> None:
 @given(anything)
 @settings(max_examples=200, deadline=None)
 @example(b"<think>" * 500 + b"x")
+@example(b"\xed")
+@example(b"\xed\xa0\x80 I'm sorry, but I can't help with that.")
 def test_texts(data: bytes) -> None:
     """Any bytes are prepared and scored."""
     targets.text(data)
