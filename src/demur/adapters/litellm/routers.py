@@ -41,9 +41,8 @@ class Chains:
     """The policy's chains as the fallbacks of an SDK Router, if there is one.
 
     ``known`` says which group has which chain, ``own`` which groups the operator wants called for
-    it besides. Hooks see an SDK request only when its fallbacks
-    have been read, so rules that match on metadata cannot be told apart here: their requests are
-    judged, and not retried.
+    it besides. Hooks see an SDK request only when its fallbacks have been read, so rules that match
+    on metadata cannot be told apart here: their requests are judged, and not retried.
     """
 
     def __init__(self, router: Any) -> None:
