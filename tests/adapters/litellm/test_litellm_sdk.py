@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from proxy_scene import ANSWER, HALF, REFUSAL, SECOND
+from proxy_scene import ANSWER, REFUSAL, SECOND
 
 from demur.attachment import outcome_of
 from demur.testing import HangingDetector, RaisingDetector, Upstream
@@ -35,9 +35,8 @@ async def ask(upstream: Upstream, model: str, **more: Any) -> Any:
     )
 
 
-def router_of(upstream: Upstream, *, settings: Any = None, **groups: str) -> Any:
+def router_of(upstream: Upstream, **groups: str) -> Any:
     return litellm.Router(
-        **(settings or {}),
         model_list=[
             {
                 "model_name": group,
@@ -200,27 +199,6 @@ async def test_router_keeps_the_refusal(
     assert sorted((row[0], row[1]) for row in await records.wait_for(2)) == sorted(
         [("success", "m-refusing"), (status, fallback)]
     )
-
-
-@pytest.mark.parametrize(
-    ("settings", "called", "text"),
-    [
-        ({}, ["m-half"], HALF),
-        ({"content_policy_fallbacks": [{"primary": ["other"]}]}, ["m-half", "m-helpful"], ANSWER),
-    ],
-    ids=["nothing", "an operator's list"],
-)
-async def test_filtered_response_of_a_router(
-    upstream: Upstream, callbacks: list[Any], settings: Any, called: list[str], text: str
-) -> None:
-    """One that the policy lets pass is served, or goes where the operator wants it to go."""
-    groups = {"primary": "m-half", "second": "m-second", "other": "m-helpful"}
-    router = router_of(upstream, settings=settings, **groups)
-    callbacks.append(DemurGuardrail(policy("primary", "second"), router=router))
-    before = len(upstream.requests)
-    response = await router.acompletion(model="primary", messages=ASK)
-    assert response.choices[0].message.content == text
-    assert [request.model for request in upstream.requests[before:]] == called
 
 
 async def test_router_of_its_own(upstream: Upstream, callbacks: list[Any]) -> None:

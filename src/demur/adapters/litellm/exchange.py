@@ -42,7 +42,8 @@ class Exchange:
     made to come back for it. ``replaced`` says that the attempt last judged is not served, as far
     as is known. ``shown`` is what LiteLLM's headers said of a response that is served in place of a
     later one. ``forbidden`` says that the provider's own policy made the first call fail; ``own``
-    are the groups that the operator wants called for that.
+    are the groups that the operator wants called for that. ``gives_back`` says that the Router
+    serves a filtered response that nobody else answers for.
     ``start`` is where it starts: at the model asked for, unless the pre-call hook finds another.
     ``rows`` are those of dropped attempts, not yet logged, which ``numbers`` counts.
     """
@@ -68,6 +69,7 @@ class Exchange:
         self.shown: dict[str, Any] | None = None
         self.forbidden = False
         self.own: frozenset[str] = frozenset()
+        self.gives_back = False
         self.rows: list[Row] = []
         self.numbers = count()
         self.detector = detector
@@ -140,7 +142,8 @@ class Exchange:
         served = self._steps.served
         if served is None:
             return any(target.model == group for target in self.plan.chain)
-        return served.outcome.ending == "accepted" and group in self.own
+        due = served.outcome.ending == "accepted" and group in self.own
+        return due or not self.gives_back
 
     @property
     def begun(self) -> bool:

@@ -113,6 +113,7 @@ class DemurGuardrail(CustomGuardrail):
             model = found.plan.requested.model
             own = routers.own_entries(router, model, data)
             found.own = frozenset(chain.groups_of(own))
+            found.gives_back = routers.gives_back(router)
             handed = chain.entries(found.plan, data, own)
             data["content_policy_fallbacks"] = [{model: handed}]
             data["max_fallbacks"] = max(len(handed), router.max_fallbacks)
@@ -238,7 +239,6 @@ class DemurGuardrail(CustomGuardrail):
         if found is not None:
             if self._chains.known.get(group) == found.plan.chain:
                 found.rights = everybody
-            found.own = self._chains.own.get(group, found.own)
             bucket(kwargs)[exchange.KEY] = found
 
     @fail_open

@@ -13,7 +13,7 @@ from litellm.router_utils.fallback_event_handlers import get_fallback_model_grou
 
 from ...flow.plan import Plan
 from ...vocabulary import Target
-from .chain import entries, groups_of
+from .chain import entries
 from .setup import Setup
 
 
@@ -37,12 +37,17 @@ def _chosen(for_policy: Any, for_errors: Any, group: str) -> list[Any]:
     return list(found or ())
 
 
+def gives_back(router: Any) -> bool:
+    """Whether a filtered response that ends a chain is served: from 1.110 on it is an error."""
+    return not hasattr(router, "registry")
+
+
 class Chains:
     """The policy's chains as the fallbacks of an SDK Router, if there is one.
 
-    ``known`` says which group has which chain, ``own`` which groups the operator wants called for
-    it besides. Hooks see an SDK request only when its fallbacks have been read, so rules that match
-    on metadata cannot be told apart here: their requests are judged, and not retried.
+    ``known`` says which group has which chain. Hooks see an SDK request only when its fallbacks
+    have been read, so rules that match on metadata cannot be told apart here: their requests are
+    judged, and not retried.
     """
 
     def __init__(self, router: Any) -> None:
@@ -54,7 +59,6 @@ class Chains:
             self._listed = _setting(router, "content_policy_fallbacks")
             self._for_errors = _setting(router, "fallbacks")
         self.known: dict[str, tuple[Target, ...]] = {}
-        self.own: dict[str, frozenset[str]] = {}
 
     def hand_over(self, setup: Setup) -> None:
         """Set the Router's fallbacks to what the policy says, and the operator said at first."""
@@ -65,7 +69,6 @@ class Chains:
             if plan is not None and plan.enforced and plan.chain:
                 known[group] = plan.chain
                 own = _chosen(self._listed, self._for_errors, group)
-                self.own[group] = frozenset(groups_of(own))
                 handed.append({group: entries(plan, {}, own)})
         if known or self.known:
             merged = [*handed, *(self._listed or ())]
