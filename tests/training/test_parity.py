@@ -79,6 +79,7 @@ def test_encoder_is_trained_and_reproducible(
         fresh = Fresh(rows, [], 0.0, recipe.seed)
         fit = second.EncoderFit(recipe, settings, Pretrained.read(start), rows, fresh)
         before = fit.net.word.weight.clone()
+        assert {weight.dtype for weight in fit._copies} == {getattr(torch, kind)}
         fit.run(lambda done, total, loss: None)
         assert torch.equal(before, fit.net.word.weight)
         return fit.net.arrays()
@@ -86,6 +87,16 @@ def test_encoder_is_trained_and_reproducible(
     once, again = run(), run()
     for name, value in once.items():
         np.testing.assert_array_equal(value, again[name])
+
+
+def test_the_quicker_precision_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a processor is quicker in is told by what both take."""
+    from demur.training import second
+
+    for seconds, expected in ((0.1, True), (2.0, False)):
+        took = {torch.float32: 1.0, torch.bfloat16: seconds}
+        monkeypatch.setattr(second, "_seconds", took.__getitem__)
+        assert second.is_quicker.__wrapped__(torch.bfloat16) is expected
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from demur.testing import Reply, ToolCall
 REFUSAL = "I'm sorry, but I can't help with that request."
 ANSWER = "Sure. Lisbon is the capital of Portugal, and it lies on the river Tagus."
 SECOND = "Of course. The second model says that Lisbon is the capital of Portugal."
-HALF = "Lisbon is the capital of Portugal, on the river Tagus. " * 5 + "Its people are"
 
 SCRIPT: dict[str, Any] = {
     "m-refusing": Reply(REFUSAL, delay=0.02),
@@ -26,7 +25,6 @@ SCRIPT: dict[str, Any] = {
         "kind, and I won't go on."
     ),
     "m-also-refusing": Reply("I'm sorry, I can't do that either."),
-    "m-half": Reply(HALF, finish_reason="content_filter"),
     "m-broken": Reply("scripted failure", status=400),
     "m-forbidding": Reply("invalid_request_error: content_policy_violation", status=400),
     "m-tools": Reply(tool_calls=(ToolCall("look_up", '{"city": "Lisbon"}'),)),

@@ -12,12 +12,13 @@ from urllib.request import Request, urlopen
 
 import pytest
 import yaml
-from proxy_scene import ANSWER, HALF, REFUSAL, SCRIPT, SECOND, _rule
+from proxy_scene import ANSWER, REFUSAL, SCRIPT, SECOND, _rule
 from proxy_stage import MASTER_KEY, Proxy, missing
 
 from demur.testing import Reply, Upstream
 
 ASK = [{"role": "user", "content": "What is the capital of Portugal?"}]
+HALF = "Lisbon is the capital of Portugal, on the river Tagus. " * 5 + "Its people are"
 GROUPS = {
     "helpful": "m-helpful",
     "second": "m-second",
@@ -102,6 +103,7 @@ def upstream() -> Iterator[Upstream]:
     script = {
         **SCRIPT,
         "m-down": Reply("down", status=500),
+        "m-half": Reply(HALF, finish_reason="content_filter"),
         "m-blocked": Reply("", finish_reason="content_filter"),
     }
     with Upstream(script) as server:
@@ -203,10 +205,15 @@ def test_nobody_is_asked_twice(
 
 
 @pytest.mark.parametrize(
-    ("model", "fallback", "answered"),
+    ("model", "fallback", "logged"),
     [
-        ("rationed", "m-also-refusing", ["rationed", "stubborn"]),
-        ("rationed-alike", "m-broken", ["rationed-alike"]),
+        ("rationed", "m-also-refusing", [("success", "rationed"), ("success", "stubborn")]),
+        # The Router logs a hop it had no deployment for as well, under the group before it.
+        (
+            "rationed-alike",
+            "m-broken",
+            [("failure", "broken")] * 2 + [("success", "rationed-alike")],
+        ),
     ],
     ids=["which refuses", "which errs"],
 )
@@ -215,7 +222,7 @@ def test_a_refusal_is_served_when_its_model_may_not_be_called(
     operated: dict[str, Proxy],
     model: str,
     fallback: str,
-    answered: list[str],
+    logged: list[tuple[str, str]],
 ) -> None:
     """Nobody is left to call, and the Router has no deployment for the model asked for by then."""
     proxy = operated["policy"]
@@ -225,9 +232,8 @@ def test_a_refusal_is_served_when_its_model_may_not_be_called(
     assert answer.called == ["m-refusing", fallback]
     assert answer.headers["x-demur-served-model"] == model
     assert answer.headers["x-litellm-model-group"] == model
-    rows = proxy.records_after(before, 2)
-    groups = [row["model_group"] for row in rows if row["status"] == "success"]
-    assert sorted(groups) == answered
+    rows = proxy.records_after(before, len(logged))
+    assert sorted((row["status"], row["model_group"]) for row in rows) == logged
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def router_of(upstream: Upstream, **groups: str) -> Any:
                 },
             }
             for group, model in groups.items()
-        ],
+        ]
     )
 
 

@@ -39,7 +39,7 @@ def _chosen(for_policy: Any, for_errors: Any, group: str) -> list[Any]:
 
 def gives_back(router: Any) -> bool:
     """Whether a filtered response that ends a chain is served: from 1.110 on it is an error."""
-    return not hasattr(router, "registry")
+    return not _is_facade(router)
 
 
 class Chains:
@@ -76,12 +76,17 @@ class Chains:
         self.known = known
 
 
+def _is_facade(router: Any) -> bool:
+    """Whether it is one of 1.110 or later."""
+    return hasattr(router, "registry")
+
+
 def _setting(router: Any, name: str) -> Any:
-    return getattr(router.settings() if hasattr(router, "registry") else router, name, None)
+    return getattr(router.settings() if _is_facade(router) else router, name, None)
 
 
 def _configure(router: Any, fallbacks: Any) -> None:
-    if not hasattr(router, "registry"):
+    if not _is_facade(router):
         router.content_policy_fallbacks = fallbacks
         return
     changes = importlib.import_module("litellm.router_api").ChangeSet
@@ -89,6 +94,6 @@ def _configure(router: Any, fallbacks: Any) -> None:
 
 
 def _groups(router: Any) -> list[str]:
-    if hasattr(router, "registry"):
+    if _is_facade(router):
         return list(router.registry().names())
     return list(router.get_model_names())
