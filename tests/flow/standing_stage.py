@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flow_stage import A, B, C, D, Stage, Trace, plan_of, stream_of
 
 from demur.flow.cells import Cells
 from demur.flow.completion import completion_flow
+from demur.flow.consulting import start_flow
 from demur.flow.ledger import Allowance
 from demur.flow.plan import Plan
 from demur.flow.stream import stream_flow
 from demur.policy.standing_settings import Breaker, Price, Sticky
 from demur.stores.memory import MemoryStore
-from demur.vocabulary import Completion, Evidence, Usage
+from demur.vocabulary import Completion, Evidence, Target, Usage
 
 NORMAL = "Sure, here it is, all of it."
 REFUSAL = "I'm sorry, I can't help with that."
@@ -45,10 +46,23 @@ class World:
     def __post_init__(self) -> None:
         self.store = self.store or MemoryStore(clock=self.clock)
 
-    def ask(self, plan: Plan, scripts: Mapping[str, Any], **stage: Any) -> Trace:
+    def ask(
+        self,
+        plan: Plan,
+        scripts: Mapping[str, Any],
+        *,
+        stand_in: Target | None = None,
+        **stage: Any,
+    ) -> Trace:
+        """One request. ``stand_in`` answers in place of the model it asks for."""
         said = {name: self.script(what) for name, what in scripts.items()}
+        if stand_in is not None:
+            said[plan.requested.name] = said[stand_in.name]
         made = Stage(said, store=self.store, **stage)
-        trace = made.play(stream_flow(plan) if self.stream else completion_flow(plan))
+        start = None
+        if stand_in is not None:
+            start = replace(made.play(start_flow(plan)).result, stand_in=stand_in)
+        trace = made.play((stream_flow if self.stream else completion_flow)(plan, start))
         assert [opening.closes for opening in trace.opened] == [1] * len(trace.opened)
         return trace
 

@@ -46,13 +46,19 @@ def triggers(plan: Plan, verdict: Verdict | None) -> bool:
 
 
 def remaining(
-    plan: Plan, tried: Sequence[Target], elapsed: float, *, moved: bool = False
+    plan: Plan,
+    tried: Sequence[Target],
+    elapsed: float,
+    *,
+    moved: bool = False,
+    stand_in: Target | None = None,
 ) -> tuple[Target, ...]:
     """Targets that may still be tried, in order; ``elapsed`` seconds since the request began.
 
     ``tried`` starts with the requested target. No target is tried twice, one that was passed over
     is not come back to, and the rule's limits on attempts and seconds hold. ``moved`` says that the
-    requested target was not called, as the request started at a fallback.
+    requested target was not called, as the request started at a fallback; ``stand_in`` is who
+    answered in its place, whom the gateway called.
     """
     retry = plan.rule.retry
     if retry is None or not plan.chain:
@@ -61,7 +67,8 @@ def remaining(
         return ()
     if retry.seconds is not None and elapsed >= retry.seconds:
         return ()
-    past = max((plan.chain.index(t) for t in tried[1:] if t in plan.chain), default=-1)
+    asked = (*tried[1:], stand_in)
+    past = max((plan.chain.index(t) for t in asked if t in plan.chain), default=-1)
     return tuple(t for t in plan.chain[past + 1 :] if t not in tried)
 
 

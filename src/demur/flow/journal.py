@@ -83,10 +83,12 @@ class Journal:
         error: BaseException | None = None,
     ) -> int:
         """Record an attempt; returns its index."""
+        stand_in = self.start.stand_in if target is self.plan.requested else None
+        answering = stand_in or target
         self.attempts.append(
             Attempt(
-                target=target.name,
-                model=target.model,
+                target=answering.name,
+                model=answering.model,
                 outcome=outcome,
                 verdict=verdict,
                 served_model=completion.model if completion else None,

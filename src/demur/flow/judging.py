@@ -44,7 +44,13 @@ def next_step(
     usable: tuple[Target, ...] = ()
     limited = False
     if failed or triggers(plan, verdict):
-        usable = remaining(plan, journal.tried, journal.elapsed, moved=journal.moved)
+        usable = remaining(
+            plan,
+            journal.tried,
+            journal.elapsed,
+            moved=journal.moved,
+            stand_in=journal.start.stand_in,
+        )
         if usable and not plan.shadow:
             answer = yield FindUsable(usable)
             assert isinstance(answer, Usable)

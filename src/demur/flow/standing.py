@@ -33,7 +33,8 @@ class Start:
 
     ``mark`` is the breaker's as this request found or made it, at the time ``now``; ``counts`` says
     that what becomes of the request counts for the breaker. ``barred``: a fallback was due, and the
-    caller may use none.
+    caller may use none. ``stand_in`` is who answered in the requested model's place, where that
+    erred and the gateway has fallbacks of its own.
     """
 
     at: Target | None = None
@@ -42,6 +43,7 @@ class Start:
     counts: bool = False
     barred: bool = False
     now: float = 0.0
+    stand_in: Target | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +115,12 @@ def _breaker_changes(
     if plan.cells is None or plan.cells.breaker is None or breaker is None:
         return ()
     key, first = plan.cells.breaker, outcome.attempts[0] if outcome.attempts else None
-    judged = first is not None and first.verdict is not None and first.verdict.stage != "none"
-    refused = first is not None and judged and triggers(plan, first.verdict)
+    erred = start.stand_in is not None or (first is not None and first.outcome == "failed")
+    verdict = None if erred or first is None else first.verdict
+    judged = verdict is not None and verdict.stage != "none"
+    refused = judged and triggers(plan, verdict)
     if start.reason == "probe":
-        return (_probed(breaker, key, start.mark, first, judged, refused, now),)
+        return (_probed(breaker, key, start.mark, refused or erred, judged, now),)
     if not start.counts or not judged:
         return ()
     amounts = (("judged", 1.0), *((("refused", 1.0),) if refused else ()))
@@ -127,12 +131,11 @@ def _probed(
     breaker: Breaker,
     key: str,
     mark: str | None,
-    first: Attempt | None,
+    failed: bool,
     judged: bool,
-    refused: bool,
     now: float,
 ) -> Swap:
-    if refused or (first is not None and first.outcome == "failed"):
+    if failed:
         paused = to_mark("open", now + breaker.pause)
         return Swap(key, mark, paused, breaker.pause + KEPT_SECONDS)
     if judged:

@@ -200,8 +200,24 @@ def test_nobody_is_asked_twice(
     answer = Answer(upstream, operated["fallbacks"], CHAT, body)
     assert answer.called == ["m-down", "m-also-refusing", "m-second"]
     assert answer.headers["x-demur-served-model"] == "second"
+    assert answer.headers["x-demur-attempts"] == "2"
+    # LiteLLM counts its own fallback's fallback as none.
+    assert answer.headers["x-litellm-attempted-fallbacks"] == ("2" if stream else "1")
     assert "second" in answer.text
     assert "sorry" not in answer.text
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_who_answers_for_a_model_that_errs_is_named(
+    upstream: Upstream, operated: dict[str, Proxy], stream: bool
+) -> None:
+    """After a fallback of the operator's own: not the model that was asked for."""
+    body = {"model": "down-too", "messages": ASK, "stream": stream}
+    answer = Answer(upstream, operated["fallbacks"], CHAT, body)
+    assert answer.called == ["m-down", "m-helpful"]
+    assert answer.headers["x-demur-served-model"] == "helpful"
+    assert answer.headers["x-demur-attempts"] == "1"
+    assert answer.headers["x-demur-label"] == "normal"
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,17 @@ def out_of_our_hands(data: Mapping[str, Any]) -> bool:
     )
 
 
+def stand_in(plan: Plan, group: str | None, hops: Any) -> Target | None:
+    """Who answered in the requested model's place: ``group``, after so many ``hops`` of the Router.
+
+    A group of another name says nothing by itself: aliases and routers have it as well.
+    """
+    if not isinstance(hops, int) or hops < 1 or group in (None, plan.requested.model):
+        return None
+    listed = next((target for target in plan.chain if target.model == group), None)
+    return listed or Target(name=str(group), model=str(group))
+
+
 def group_of(metadata: Mapping[str, Any]) -> str | None:
     """The model group an attempt went to, as the Router notes it."""
     group = metadata.get("model_group")

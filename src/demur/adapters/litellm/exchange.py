@@ -8,6 +8,7 @@ Router brings is the answer to the call the flow waits for.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from time import perf_counter
 from typing import Any, Final
@@ -81,9 +82,14 @@ class Exchange:
         self._routed = True
 
     def start_at(self, start: Start) -> None:
-        """Note where the request starts, before anything has been called."""
+        """Note where the request starts, before anything has answered."""
         self.start = start
         self._steps = Stepwise(completion_flow(self.plan, start), self, self._noted, self.store)
+
+    def replace_first(self, stand_in: Target | None) -> None:
+        """Note who, if anybody, has answered in the place of the requested model, which erred."""
+        if stand_in is not None and not self._begun and not self.moved:
+            self.start_at(replace(self.start, stand_in=stand_in))
 
     @property
     def moved(self) -> bool:

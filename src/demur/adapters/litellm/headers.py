@@ -56,7 +56,8 @@ def show_in_stream(response: Any, served: Any, first: Any, outcome: Outcome) -> 
 def mark_fallback(response: Any, outcome: Outcome) -> None:
     """Say as LiteLLM does that another model group answered than was asked for."""
     if outcome.served_attempt is not None:
-        passed_over = 1 if outcome.moved else 0
+        first = outcome.attempts[0].model
+        passed_over = 1 if outcome.moved or first != outcome.requested_model else 0
         marks = {
             "x-litellm-attempted-fallbacks": len(outcome.attempts) - 1 + passed_over,
             "x-litellm-model-group": outcome.served_attempt.model,
@@ -66,12 +67,21 @@ def mark_fallback(response: Any, outcome: Outcome) -> None:
 
 def shown_group(response: Any) -> str | None:
     """The model group LiteLLM's own headers say a response came from."""
+    group = _shown(response, "x-litellm-model-group")
+    return group if isinstance(group, str) else None
+
+
+def shown_hops(response: Any) -> Any:
+    """And how many fallbacks its Router had called by then, if it says so."""
+    return _shown(response, "x-litellm-attempted-fallbacks")
+
+
+def _shown(response: Any, name: str) -> Any:
     hidden = getattr(response, "_hidden_params", None)
     if isinstance(response, dict):
         hidden = response.get("_hidden_params")
     shown = hidden.get("additional_headers") if isinstance(hidden, dict) else None
-    group = shown.get("x-litellm-model-group") if isinstance(shown, dict) else None
-    return group if isinstance(group, str) else None
+    return shown.get(name) if isinstance(shown, dict) else None
 
 
 def _adopt(response: Any, served: Any) -> None:

@@ -18,9 +18,9 @@ from ...errors import RefusedError
 from ...flow.plan import Plan
 from ...flow.stream import stream_flow
 from ...vocabulary import Chunk, Completion, Outcome, Target
-from .chain import AttemptRefusedError
+from .chain import AttemptRefusedError, stand_in
 from .exchange import KEY, Exchange, NotReachedError
-from .headers import shown_group
+from .headers import shown_group, shown_hops
 from .marks import RECORDS
 from .parking import KEY as PARKING
 from .parking import Parking, is_parked
@@ -84,16 +84,7 @@ class StreamPort:
         return self.opened[0] if self.opened else None
 
     async def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
-        return await self.exchange.usable(self._not_asked(targets))
-
-    def _not_asked(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
-        """``targets`` after the one that the stream at hand is of, where the requested model erred
-        and the operator's fallbacks are the policy's too."""
-        group, plan = shown_group(self._first), self.exchange.plan
-        if self.exchange.moved or group == plan.requested.model:
-            return targets
-        place = next((n for n, t in enumerate(plan.chain) if t.model == group), -1)
-        return tuple(target for target in targets if target not in plan.chain[: place + 1])
+        return await self.exchange.usable(targets)
 
     async def call(self, target: Target, attempt: int, timeout: float | None) -> Completion:
         raise NotImplementedError("a stream has no whole responses")
@@ -112,6 +103,11 @@ class StreamPort:
         native = await asyncio.wait_for(call(**request), timeout)
         logging_obj = parking.logging_obj or getattr(native, "logging_obj", None)
         return self._source(native, place, logging_obj, parking)
+
+    def note_stand_in(self) -> None:
+        """Note whose stream is at hand, where the Router has fallen back before it began."""
+        group, hops = shown_group(self._first), shown_hops(self._first)
+        self.exchange.replace_first(stand_in(self.exchange.plan, group, hops))
 
     def _is_anothers(self, target: Target) -> bool:
         """Whether the stream at hand is not ``target``'s, where that erred before it began."""
@@ -193,6 +189,7 @@ async def relay(
 
     If demur itself fails, what was held of the first stream and the rest of it are passed on.
     """
+    port.note_stand_in()
     flow = stream_flow(plan, port.exchange.start)
     stream = AwaitingStream(flow, port, detector, port.exchange.store)
     try:

@@ -34,7 +34,9 @@ class Attempts:
     async def judge(self, found: Exchange, data: dict[str, Any], response: Any) -> Any:
         """Let a response pass, or raise for the Router to fall back. What to serve in its place, if
         anything."""
-        group = chain.group_of(metadata_of(data))
+        metadata = metadata_of(data)
+        group = chain.group_of(metadata)
+        found.replace_first(chain.stand_in(found.plan, group, metadata.get("attempted_fallbacks")))
         serve_it, told = False, "refused"
         try:
             serve_it = await found.bring(
