@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Final, cast
 from typing_extensions import Self
 
 from ..errors import InputError
-from ..gzipped import FAILURES, reason
+from ..lines import FAILURES, reason, value_of
 
 _GZIP = b"\x1f\x8b"
 _MOST_NAMES = 8
@@ -73,21 +72,7 @@ class Lines:
 
     def _row(self, line: bytes, number: int) -> dict[str, Any]:
         where = f"{self.name}:{number}"
-        try:
-            row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{where}: not UTF-8 text; the file must hold one JSON object a line"
-            ) from error
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{where}: not JSON: {error.msg} at column {error.colno}; "
-                "the file must hold one JSON object a line"
-            ) from error
-        except (ValueError, RecursionError) as error:
-            raise InputError(
-                f"{where}: JSON that cannot be read: {type(error).__name__}"
-            ) from error
+        row = value_of(line, number, where)
         if not isinstance(row, dict):
             raise InputError(f"{where}: {kind_of(row)} where one JSON object must stand")
         return row

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..gzipped import FAILURES, unreadable
+from ..lines import FAILURES, unreadable
 from ..sinks.database import engine_for, table
 from ..sinks.lines import rotated
 from .restoring import Entry, restored

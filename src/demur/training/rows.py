@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..gzipped import FAILURES, unreadable
+from ..lines import FAILURES, unreadable, value_of
 from .recipe import Lean
 
 
@@ -69,30 +68,13 @@ def _items(path: Path) -> Iterator[tuple[int, Any]]:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield number, _json(line, path, number)
+                    yield number, value_of(line, number, f"{path}:{number}")
     except FileNotFoundError as error:
         raise InputError(
             f"{path}: no such file; check the path (in demur train: --data)"
         ) from error
     except FAILURES as error:
         raise unreadable(path, number + 1, error) from error
-
-
-def _json(line: bytes, path: Path, number: int) -> Any:
-    where = f"{path}:{number}"
-    try:
-        return json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where}: not UTF-8 text; save the file as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{where}: not JSON ({error.msg}); every line must be one object"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{where}: JSON that cannot be read ({type(error).__name__}): a number too long, or "
-            "nested too deeply; remove the line"
-        ) from error
 
 
 def _row(item: Any, path: Path, number: int) -> Row:

@@ -1,0 +1,50 @@
+"""Lines of JSON, in files that may be gzipped: what went wrong in reading them, in words."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from pathlib import Path
+from typing import Any, Final
+
+from .errors import InputError
+
+FAILURES: Final = (OSError, EOFError, zlib.error)
+"""What reading such a file may raise."""
+
+
+def reason(error: Exception) -> str:
+    """Why it could not be read."""
+    if isinstance(error, gzip.BadGzipFile | EOFError | zlib.error):
+        return "the gzip data is damaged or cut off"
+    return getattr(error, "strerror", None) or str(error)
+
+
+def unreadable(path: Path, line: int, error: Exception) -> InputError:
+    """What to raise in place of ``error``; ``line`` counts from 1, and says where damage is."""
+    where = f"{path}" if isinstance(error, OSError) and error.strerror else f"{path}:{line}"
+    return InputError(f"{where}: cannot be read: {reason(error)}")
+
+
+def value_of(line: bytes, number: int, where: str) -> Any:
+    """The JSON value that line ``number`` holds; ``InputError`` begins with ``where``.
+
+    A byte order mark may begin the first line.
+    """
+    try:
+        return json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{where}: not UTF-8 text; the file must hold one JSON object a line, in UTF-8"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{where}: not JSON: {error.msg} at column {error.colno}; "
+            "the file must hold one JSON object a line"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{where}: JSON that cannot be read ({type(error).__name__}): a number too long, or "
+            "nested too deeply; remove the line"
+        ) from error
