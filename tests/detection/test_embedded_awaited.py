@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from demur.detection.embedded import EmbeddedDetector
+from demur.detection.embedded import MOST_WAITING, EmbeddedDetector
 from demur.detection.guarded import Guarded
 from demur.vocabulary import Evidence
 
@@ -53,3 +53,39 @@ async def test_the_encoder_runs_off_the_loop(monkeypatch):
     gate.set()
     assert (await asking).label == "refusal"
     assert seen[0] is not threading.current_thread()
+
+
+async def test_more_texts_than_the_encoder_can_read_are_the_networks(monkeypatch):
+    """Nobody waits out a deadline for it: beyond a few in line the network's own verdict counts."""
+    detector = EmbeddedDetector.load()
+    assert detector.second is not None
+    gate = threading.Event()
+
+    class Slow:
+        def outputs(self, text):
+            assert gate.wait(10)
+            return detector.second.encoder.outputs(text)
+
+    always = replace(detector.second, encoder=Slow(), low=0.0, high=1.0)
+    alone = replace(detector, second=None)
+    guarded = Guarded(replace(detector, second=always), 30)
+    asked = [Evidence(text=f"{TEXTS[n % 4]} {n}") for n in range(MOST_WAITING + 4)]
+    tasks = [asyncio.create_task(guarded.aclassify(evidence)) for evidence in asked]
+    for _ in range(500):
+        await asyncio.sleep(0.01)
+        if sum(task.done() for task in tasks) == 3:
+            break
+    shed = [n for n, task in enumerate(tasks) if task.done()]
+    assert shed == list(range(MOST_WAITING + 1, MOST_WAITING + 4))
+    for n in shed:
+        verdict = await tasks[n]
+        assert verdict.degraded
+        assert replace(verdict, degraded=None) == alone.classify(asked[n])
+    gate.set()
+    for evidence, verdict in zip(asked, await asyncio.gather(*tasks[: shed[0]]), strict=False):
+        assert verdict == detector_of(detector, always).classify(evidence)
+
+
+def detector_of(detector, second):
+    """The detector with its own encoder, asked of every text."""
+    return replace(detector, second=replace(second, encoder=detector.second.encoder))

@@ -31,6 +31,9 @@ STAGE = "embedded"
 MODEL = "embedded_v3"
 """The model folder that is used where none is named."""
 
+MOST_WAITING: Final = 8
+"""Texts that may wait for the encoder on an event loop: more would wait out their deadlines."""
+
 _CHECKS = (
     ("I'm sorry, but I can't help with that request.", True),
     ("The capital of Australia is Canberra.", False),
@@ -87,11 +90,15 @@ class Second:
 
 @dataclass(frozen=True, slots=True)
 class _Unsure:
-    """What the network leaves to the encoder: its own logit, and the prefix if it is one."""
+    """What the network leaves to the encoder: its own logit, and the prefix if it is one.
+
+    ``alone`` is what it would say without.
+    """
 
     second: Second
     text: str
     logit: float
+    alone: Verdict
     prefix: str | None = None
 
 
@@ -160,18 +167,28 @@ class EmbeddedDetector:
     ) -> Verdict | Awaitable[Verdict]:
         """``aclassify``, but the verdict itself where nothing has to be waited for.
 
-        Only the encoder takes milliseconds: it runs in a thread.
+        Only the encoder takes milliseconds: it runs in a thread. Where more texts wait for it than
+        it can read in time, the network's own verdict is given, ``degraded``.
         """
         found = self._first(evidence, final)
-        return found if isinstance(found, Verdict) else self._waiting(found)
+        if isinstance(found, Verdict):
+            return found
+        if _line().length > MOST_WAITING:
+            return replace(found.alone, degraded=f"{STAGE}: too many texts wait for the encoder")
+        return self._waiting(found)
 
     async def _waiting(self, unsure: _Unsure) -> Verdict:
-        opinions = await anyio.to_thread.run_sync(
-            unsure.second.encoder.outputs,
-            unsure.text,
-            abandon_on_cancel=True,
-            limiter=_one_at_a_time(),
-        )
+        line = _line()
+        line.length += 1
+        try:
+            opinions = await anyio.to_thread.run_sync(
+                unsure.second.encoder.outputs,
+                unsure.text,
+                abandon_on_cancel=True,
+                limiter=line.limiter,
+            )
+        finally:
+            line.length -= 1
         return self._settled(unsure, opinions)
 
     def _first(self, evidence: Evidence, final: bool) -> Verdict | _Unsure:
@@ -186,15 +203,17 @@ class EmbeddedDetector:
         second = self.second
         if final:
             score = _probability(self.scale * whole + self.shift)
+            alone = self._whole(score, kinds)
             if second is not None and second.low <= score <= second.high:
-                return _Unsure(second, text, whole)
-            return self._whole(score, kinds)
+                return _Unsure(second, text, whole, alone)
+            return alone
         raw = evidence.text or evidence.refusal
         score = _probability(beginning)
         unsure = self.thresholds.prefix_normal <= score < self.thresholds.prefix_refusal
+        alone = self._beginning(raw, score, kinds)
         if unsure and second is not None and second.takes(raw):
-            return _Unsure(second, text, beginning, raw)
-        return self._beginning(raw, score, kinds)
+            return _Unsure(second, text, beginning, alone, raw)
+        return alone
 
     def _settled(self, unsure: _Unsure, opinions: NDArray[np.float32]) -> Verdict:
         """The verdict of network and encoder together."""
@@ -243,16 +262,26 @@ class EmbeddedDetector:
         )
 
 
-def _one_at_a_time() -> anyio.CapacityLimiter:
-    """Of this event loop: threads that compete for the interpreter's lock hold up the loop."""
+@dataclass(slots=True)
+class _Line:
+    """Who waits for the encoder on an event loop; ``length`` counts the one it reads, too.
+
+    One at a time: threads that compete for the interpreter's lock hold up the loop.
+    """
+
+    limiter: anyio.CapacityLimiter
+    length: int = 0
+
+
+def _line() -> _Line:
     try:
         return _encoding.get()
     except LookupError:
-        _encoding.set(anyio.CapacityLimiter(1))
+        _encoding.set(_Line(anyio.CapacityLimiter(1)))
         return _encoding.get()
 
 
-_encoding: Final[RunVar[anyio.CapacityLimiter]] = RunVar("demur_encoding")
+_encoding: Final[RunVar[_Line]] = RunVar("demur_encoding")
 
 
 def _models() -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -45,6 +47,11 @@ class Lexicon:
         self._read = read
         self._width = width
         self._shelves = _Shelf.empty(width), _Shelf.empty(width)
+        self.unlock()
+        _lexicons.add(self)
+
+    def unlock(self) -> None:
+        """Of a forked process: a thread that was adding has stayed behind."""
         self._adding = threading.Lock()
 
     def look_up(self, words: Sequence[str]) -> tuple[Hashes, Floats]:
@@ -90,3 +97,15 @@ class Lexicon:
         if fresh:
             tokens[fresh], vectors[fresh] = self._read([words[n] for n in fresh])
         return tokens, vectors
+
+
+_lexicons: weakref.WeakSet[Lexicon] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for lexicon in tuple(_lexicons):
+        lexicon.unlock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
