@@ -17,6 +17,7 @@ from proxy_stage import MASTER_KEY, Proxy, missing
 
 from demur.testing import Reply, Upstream
 
+CHAT = "/v1/chat/completions"
 ASK = [{"role": "user", "content": "What is the capital of Portugal?"}]
 HALF = "Lisbon is the capital of Portugal, on the river Tagus. " * 5 + "Its people are"
 GROUPS = {
@@ -130,10 +131,15 @@ class Answer:
     """What a caller got, and which models were called for it."""
 
     def __init__(
-        self, upstream: Upstream, proxy: Proxy, path: str, body: Mapping[str, Any] | None = None
+        self,
+        upstream: Upstream,
+        proxy: Proxy,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        key: str = MASTER_KEY,
     ) -> None:
         before = len(upstream.requests)
-        headers = {"authorization": f"Bearer {MASTER_KEY}", "content-type": "application/json"}
+        headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         try:
             with urlopen(Request(f"{proxy.url}{path}", data, headers), timeout=60) as answer:
@@ -142,7 +148,7 @@ class Answer:
         except HTTPError as error:
             self.status, self.headers, self.body = error.code, error.headers, error.read().decode()
         self.text = self.body
-        if self.status == 200 and body is not None and not body.get("stream"):
+        if self.status == 200 and path == CHAT and body is not None and not body.get("stream"):
             self.text = json.loads(self.body)["choices"][0]["message"]["content"]
         self.called = [request.model for request in upstream.requests[before:]]
 
@@ -155,9 +161,6 @@ def test_health_checks_are_not_judged(upstream: Upstream, operated: dict[str, Pr
     assert (answer.status, answer.called) == (200, ["m-also-refusing"])
     (row,) = proxy.records_after(before, 1)
     assert not [tag for tag in row["request_tags"] if tag.startswith("demur")]
-
-
-CHAT = "/v1/chat/completions"
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_chain_entries() -> None:
         {"model": "fourth", "temperature": 1.0},
         "operator's",
         *(
-            {"model": name, "mock_response": KEPT}
+            {"model": name, "mock_response": KEPT, "num_retries": 0}
             for name in ("primary", "fourth", "third", "second")
         ),
     ]

@@ -35,20 +35,16 @@ async def ask(upstream: Upstream, model: str, **more: Any) -> Any:
     )
 
 
-def router_of(upstream: Upstream, **groups: str) -> Any:
-    return litellm.Router(
-        model_list=[
-            {
-                "model_name": group,
-                "litellm_params": {
-                    "model": f"openai/{model}",
-                    "api_base": upstream.base_url,
-                    "api_key": "k",
-                },
-            }
-            for group, model in groups.items()
-        ]
-    )
+def router_of(upstream: Upstream, groups: Any = (), /, **named: str) -> Any:
+    return litellm.Router(model_list=models_of(upstream, {**dict(groups), **named}))
+
+
+def models_of(upstream: Upstream, groups: dict[str, str]) -> list[Any]:
+    direct = {"api_base": upstream.base_url, "api_key": "k"}
+    return [
+        {"model_name": group, "litellm_params": {"model": f"openai/{model}", **direct}}
+        for group, model in groups.items()
+    ]
 
 
 async def test_acompletion_falls_back(
@@ -199,6 +195,69 @@ async def test_router_keeps_the_refusal(
     assert sorted((row[0], row[1]) for row in await records.wait_for(2)) == sorted(
         [("success", "m-refusing"), (status, fallback)]
     )
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"disable_fallbacks": True},
+        {"max_fallbacks": 0},
+        {"fallbacks": ["other"]},
+        {"fallbacks": [{"model": "other"}]},
+        {"content_policy_fallbacks": [{"primary": ["other"]}]},
+    ],
+    ids=lambda asked: ",".join(f"{name}={value}" for name, value in asked.items()),
+)
+async def test_a_request_with_fallbacks_of_its_own(
+    upstream: Upstream, callbacks: list[Any], asked: dict[str, Any]
+) -> None:
+    """It is not retried along the policy's chain, and its refusal is not lost."""
+    router = router_of(upstream, primary="m-refusing", second="m-second", other="m-helpful")
+    if "disable_fallbacks" in asked and hasattr(router, "registry"):
+        pytest.skip("from LiteLLM 1.110 on no hook sees it")
+    callbacks.append(DemurGuardrail(policy("primary", "second"), router=router))
+    response = await router.acompletion(model="primary", messages=ASK, **asked)
+    assert response.choices[0].message.content == REFUSAL
+
+
+async def test_a_models_name_under_a_wildcard_group(
+    upstream: Upstream, callbacks: list[Any]
+) -> None:
+    """A rule may name a model that the Router serves by a wildcard."""
+    router = router_of(upstream, {"openai/*": "*"}, second="m-second")
+    callbacks.append(DemurGuardrail(policy("openai/m-refusing", "second"), router=router))
+    response = await router.acompletion(model="openai/m-refusing", messages=ASK)
+    assert response.choices[0].message.content == SECOND
+
+
+@pytest.mark.parametrize("setting", ["retry_policy", "model_group_retry_policy"])
+async def test_a_retry_policy_repeats_no_refusal(
+    upstream: Upstream, callbacks: list[Any], setting: str
+) -> None:
+    """A refused attempt looks like a policy error to the Router; it is not made again for that."""
+    retried = {"ContentPolicyViolationErrorRetries": 2}
+    given = {"primary": retried} if setting == "model_group_retry_policy" else retried
+    models = models_of(upstream, {"primary": "m-refusing", "second": "m-second"})
+    router = litellm.Router(model_list=models, **{setting: given})
+    callbacks.append(DemurGuardrail(policy("primary", "second"), router=router))
+    before = len(upstream.calls("m-refusing"))
+    response = await router.acompletion(model="primary", messages=ASK)
+    assert response.choices[0].message.content == SECOND
+    assert len(upstream.calls("m-refusing")) == before + 1
+
+
+async def test_the_cache_takes_no_other_models_answer(
+    upstream: Upstream, callbacks: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever opts out of demur gets what the model itself says."""
+    monkeypatch.setattr(litellm, "cache", litellm.Cache())
+    callbacks.append(DemurGuardrail(policy("openai/m-refusing", "openai/m-second")))
+    response = await ask(upstream, "openai/m-refusing", caching=True)
+    assert response.choices[0].message.content == SECOND
+    await asyncio.sleep(0.3)
+    off = {"metadata": {"demur": "off"}}
+    response = await ask(upstream, "openai/m-refusing", caching=True, **off)
+    assert response.choices[0].message.content == REFUSAL
 
 
 async def test_router_of_its_own(upstream: Upstream, callbacks: list[Any]) -> None:

@@ -34,25 +34,35 @@ def entries(
     ``own`` are the operator's entries for the same model: they stay behind demur's, for the
     provider's genuine policy errors.
     """
-    chain = plan.chain
+    found: list[str | dict[str, Any]] = [*hops(plan, data), *own]
     retry = plan.rule.retry
-    if retry is not None and retry.attempts is not None:
-        chain = chain[: retry.attempts - 1]
-    found: list[str | dict[str, Any]] = [*_hops(chain, data), *own]
     if "error" not in plan.rule.actions and (retry is None or retry.exhausted != "error"):
-        names = dict.fromkeys(target.model for target in (plan.requested, *reversed(chain)))
-        found += [{"model": name, "mock_response": KEPT} for name in names]
+        allowed = _allowed(plan)
+        names = dict.fromkeys(target.model for target in (plan.requested, *reversed(allowed)))
+        # Where the Router has no deployment for one of them it is not to wait for it.
+        kept = {"mock_response": KEPT, "num_retries": 0}
+        found += [{"model": name, **kept} for name in names]
     return found
 
 
-def _hops(chain: Sequence[Target], data: Mapping[str, Any]) -> Iterator[str | dict[str, Any]]:
-    """Each hop patches the original request: what an earlier hop patched is put back."""
+def hops(plan: Plan, data: Mapping[str, Any]) -> Iterator[str | dict[str, Any]]:
+    """The chain's entries, as many as the rule allows.
+
+    Each hop patches the original request: what an earlier hop patched is put back.
+    """
     patched: set[str] = set()
-    for target in chain:
+    for target in _allowed(plan):
         restored = {name: data.get(name) for name in sorted(patched - target.patch.keys())}
         change = {**restored, **target.patch}
         patched |= target.patch.keys()
         yield {"model": target.model, **change} if change else target.model
+
+
+def _allowed(plan: Plan) -> Sequence[Target]:
+    retry = plan.rule.retry
+    if retry is None or retry.attempts is None:
+        return plan.chain
+    return plan.chain[: retry.attempts - 1]
 
 
 def groups_of(entries: Sequence[Any]) -> Iterator[str]:
@@ -63,15 +73,18 @@ def groups_of(entries: Sequence[Any]) -> Iterator[str]:
             yield group
 
 
-def out_of_our_hands(data: Mapping[str, Any]) -> bool:
-    """Whether the caller wants no fallbacks, brings its own, or goes past the proxy's Router."""
+def out_of_our_hands(data: Mapping[str, Any], fallbacks: Any) -> bool:
+    """Whether the caller wants no fallbacks, brings its own, or goes past the proxy's Router.
+
+    ``fallbacks`` are those that hold for the request, its key's and its team's among them.
+    """
     if data.get("disable_fallbacks") or data.get("content_policy_fallbacks"):
         return True
     if any(data.get(name) is not None for name in ("api_key", "api_base", "user_config")):
         return True
     return any(
         isinstance(entry, str) or (isinstance(entry, Mapping) and "model" in entry)
-        for entry in data.get("fallbacks") or ()
+        for entry in fallbacks or ()
     )
 
 

@@ -7,7 +7,7 @@ Router brings is the answer to the call the flow waits for.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from time import perf_counter
@@ -92,6 +92,14 @@ class Exchange:
             self.start_at(replace(self.start, stand_in=stand_in))
 
     @property
+    def noting(self) -> Detector:
+        """The detector; its verdicts are those of the attempt at hand until they are forgotten."""
+        return self._noted
+
+    def forget(self) -> None:
+        self._noted.clear()
+
+    @property
     def moved(self) -> bool:
         """Whether the request starts at a fallback."""
         return self.start.at is not None and not self.plan.shadow
@@ -143,13 +151,34 @@ class Exchange:
         A filtered response makes the Router fall back even after it was judged. One that the policy
         lets pass goes on to the operator's groups then, as without demur.
         """
-        if group in (None, self.plan.requested.model):
+        if group is None:
             return True
         served = self._steps.served
         if served is None:
-            return any(target.model == group for target in self.plan.chain)
+            return group in self._left
+        if group == self.plan.requested.model:
+            return True
         due = served.outcome.ending == "accepted" and group in self.own
         return due or not self.gives_back
+
+    def gives_up_at(self, group: str | None) -> bool:
+        """Whether to serve what is kept in place of a call to ``group``, which no rule names.
+
+        An SDK's Router may have been given other fallbacks for a request, and would end with an
+        error after these.
+        """
+        if self.call_id is not None or not self._begun or self.refused is not None:
+            return False
+        return all(t.model != group for t in (self.plan.requested, *self.plan.chain))
+
+    @property
+    def _left(self) -> Iterator[str]:
+        """The groups that may still be called: the one the flow wants next, and those behind it."""
+        wanted = self._steps.wanted
+        if wanted is None or wanted.attempt == 0:
+            return iter((self.plan.requested.model,))
+        place = self.plan.chain.index(wanted.target)
+        return (target.model for target in self.plan.chain[place:])
 
     @property
     def begun(self) -> bool:

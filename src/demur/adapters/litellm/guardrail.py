@@ -23,22 +23,36 @@ from ...errors import RefusedError
 from ...flow.plan import Plan
 from ...sinks import Sinks
 from ...vocabulary import Outcome
-from . import chain, exchange, routers, sdk
+from . import calling, chain, exchange, routers, sdk
 from .background import Background
+from .calling import CallingPort
 from .edge import fail_open
 from .exchange import Exchange
 from .headers import headers_of
-from .marks import mark, marks_of, marks_of_served, show_outcome
+from .marks import mark, show_outcome
 from .once import check_loaded_once, stands_aside
 from .parking import parking_of
 from .requests import choices_of, matchable, opted_out, through_proxy
 from .rights import everybody, proxy_router, usable_in_proxy
-from .rows import Row, keep_failure_out_of_the_log, keep_out_of_the_log, let_failures_into_the_log
+from .rows import (
+    Row,
+    keep_failure_out_of_the_log,
+    keep_out_of_the_cache,
+    keep_out_of_the_log,
+    let_failures_into_the_log,
+)
 from .settings import Source, check_mode, policy_of
 from .settlement import Settlement
 from .setup import setups_of
 from .spend import bucket, metadata_of, tags_of
-from .starting import call_after_all, conversation_of, find_start, reroute, show_start
+from .starting import (
+    call_after_all,
+    conversation_of,
+    find_start,
+    hand_over,
+    reroute,
+    show_start,
+)
 from .state import priced
 from .stream import StreamPort, relay
 from .stream_usage import strip_from_fallbacks
@@ -98,7 +112,9 @@ class DemurGuardrail(CustomGuardrail):
         if found is None:
             return data
         router = proxy_router()
-        hands_off = router is None or chain.out_of_our_hands(data)
+        hands_off = router is None or chain.out_of_our_hands(
+            data, routers.holding(router, data, "fallbacks")
+        )
         if not hands_off:
             found.rights = partial(usable_in_proxy, user_api_key_dict, router)
         found.stream = data.get("stream") is True
@@ -109,14 +125,8 @@ class DemurGuardrail(CustomGuardrail):
             strip_from_fallbacks(data)
         if found.moved:
             reroute(found, data, router)
-        elif found.plan.enforced and not found.stream and not hands_off:
-            model = found.plan.requested.model
-            own = routers.own_entries(router, model, data)
-            found.own = frozenset(chain.groups_of(own))
-            found.gives_back = routers.gives_back(router)
-            handed = chain.entries(found.plan, data, own)
-            data["content_policy_fallbacks"] = [{model: handed}]
-            data["max_fallbacks"] = max(len(handed), router.max_fallbacks)
+        elif found.plan.enforced and not hands_off:
+            hand_over(found, data, router)
         return data
 
     # -- each attempt at a whole response
@@ -135,8 +145,11 @@ class DemurGuardrail(CustomGuardrail):
                 self._note_routed(kwargs, surface_for(call_type))
             return kwargs
         mocked = kwargs.get("mock_response") == chain.KEPT
-        unwanted = found.unwanted(chain.group_of(metadata_of(kwargs)), mocked=mocked)
-        if unwanted is not None:
+        group = chain.group_of(metadata_of(kwargs))
+        unwanted = found.unwanted(group, mocked=mocked)
+        if unwanted is not None and found.gives_up_at(group):
+            kwargs["mock_response"] = chain.KEPT
+        elif unwanted is not None:
             keep_failure_out_of_the_log(logging_obj)
             raise chain.AttemptRefusedError(found.plan.requested.model, unwanted)
         if found.owed is not None:
@@ -168,9 +181,8 @@ class DemurGuardrail(CustomGuardrail):
         if request_data.get("mock_response") == chain.KEPT:
             return await self._attempts.serve_kept(found, request_data, response)
         if found is None:
-            sdk.take_row(request_data, response)
-            asked = sdk.with_positional(request_data)
-            return await self._serve_plain(asked, response, surface_for(call_type))
+            calling.take_row(request_data, response)
+            return await self._serve_plain(request_data, response, surface_for(call_type))
         return None if found.stream else await self._bring(found, request_data, response)
 
     @fail_open
@@ -189,7 +201,7 @@ class DemurGuardrail(CustomGuardrail):
             show_start(found, response)
         if found is None or found.stream or found.settled:
             return None
-        return await self._attempts.judge_cached(found, data, response)
+        return await self._attempts.judge_cached(found, data, response, proxy_router())
 
     @fail_open
     async def async_post_call_response_headers_hook(
@@ -237,13 +249,14 @@ class DemurGuardrail(CustomGuardrail):
             return
         found = self._exchange(surface, kwargs, group)
         if found is not None:
-            if self._chains.known.get(group) == found.plan.chain:
+            if self._chains.known.get(group) == found.plan.chain and sdk.falls_back(kwargs):
                 found.rights = everybody
             bucket(kwargs)[exchange.KEY] = found
 
     @fail_open
     async def _serve_plain(self, data: Data, response: Any, surface: Surface | None) -> Any:
         """An ``acompletion`` without a Router: demur makes the fallback calls itself."""
+        given, data = data, sdk.with_positional(data)
         if not self._is_ours(data, surface) or outcome_of(response) is not None:
             return None
         group = chain.group_of(metadata_of(data))
@@ -253,12 +266,14 @@ class DemurGuardrail(CustomGuardrail):
         if group is None:
             found.rights = everybody
         logging_obj = data.get("litellm_logging_obj")
-        port = sdk.SdkPort(found, response, data)
+        port = CallingPort(found, response, data, partial(sdk.call, data))
         row = None if logging_obj is None else Row(logging_obj, response)
         native = None
         try:
-            served = await sdk.serve(port, found.detector)
+            served = await calling.serve(port)
             native = served.completion.native
+            if native is not response or served.outcome.ending == "exhausted":
+                keep_out_of_the_cache(given)
         except RefusedError as error:
             keep_failure_out_of_the_log(logging_obj)
             raise chain.AttemptRefusedError(found.plan.requested.model, str(error)) from error
@@ -268,24 +283,13 @@ class DemurGuardrail(CustomGuardrail):
             if row is not None and (native is not response or _is_tagged(found)):
                 port.rows[0] = row
                 keep_out_of_the_log(logging_obj)
-            self._log(port)
+            self._attempts.log(port)
         show_outcome(found, native)
         return None if native is response else native
 
-    def _log(self, port: sdk.SdkPort) -> None:
-        outcome = port.exchange.outcome
-        attempts = outcome.attempts if outcome is not None else ()
-        for place, row in port.rows.items():
-            if outcome is not None and place == outcome.served:
-                row.mark(marks_of_served(self, port.exchange))
-            else:
-                verdict = attempts[place].verdict if place < len(attempts) else None
-                row.mark(marks_of(self, port.plan, verdict))
-            self._background.run(row.write())
-
     def _is_ours(self, data: Data, surface: Surface | None) -> bool:
         """Whether a deployment hook is called for an SDK user's own chat completion."""
-        if surface is None or surface.api != "chat" or sdk.calling.get() or data.get("stream"):
+        if surface is None or surface.api != "chat" or calling.inside.get() or data.get("stream"):
             return False
         # What a proxy calls on its own account, as its health checks do, is nobody's request.
         if self.event_hook is not None:

@@ -24,7 +24,7 @@ from ...flow.completion import completion_flow
 from ...flow.plan import Plan
 from ...flow.stream import stream_flow
 from ...vocabulary import Attempt, Chunk, Completion, Outcome, Target
-from . import sdk
+from . import calling, sdk
 from .background import Background
 from .requests import choices_of, matchable, opted_out
 from .rows import Row, counted, keep_stream_out_of_the_log
@@ -299,16 +299,16 @@ def _with_outcome(native: Any, outcome: Outcome) -> Any:
 
 def _as_ours(call: Any, **request: Any) -> Any:
     """A call that a guardrail in ``litellm.callbacks`` leaves alone."""
-    token = sdk.calling.set(True)
+    token = calling.inside.set(True)
     try:
         return call(**request)
     finally:
-        sdk.calling.reset(token)
+        calling.inside.reset(token)
 
 
 async def _awaited_as_ours(call: Any, **request: Any) -> Any:
-    token = sdk.calling.set(True)
+    token = calling.inside.set(True)
     try:
         return await call(**request)
     finally:
-        sdk.calling.reset(token)
+        calling.inside.reset(token)

@@ -6,27 +6,57 @@ From 1.110 on the Router is a facade over another core, with other methods for b
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from litellm.router_utils.fallback_event_handlers import get_fallback_model_group
+from litellm.types.router import RetryPolicy
 
 from ...flow.plan import Plan
+from ...policy.globs import is_literal
+from ...policy.schema import as_tuple
 from ...vocabulary import Target
 from .chain import entries
 from .setup import Setup
 
 
-def own_entries(router: Any, group: str, request: Mapping[str, Any] | None = None) -> list[Any]:
+def own_entries(
+    router: Any, group: str, request: Mapping[str, Any], *, errors: bool = True
+) -> list[Any]:
     """What the operator wants called when the provider of ``group`` refuses for its policy.
 
     As the Router chooses: of its content-policy fallbacks, and only where it has no such list of
-    those for any error, which ``request`` may bring itself. Without a request not of these.
+    those for any error; not of these without ``errors``.
     """
-    for_errors = (
-        None if request is None else request.get("fallbacks", _setting(router, "fallbacks"))
-    )
-    return _chosen(_setting(router, "content_policy_fallbacks"), for_errors, group)
+    for_errors = holding(router, request, "fallbacks") if errors else None
+    return _chosen(holding(router, request, "content_policy_fallbacks"), for_errors, group)
+
+
+def holding(router: Any, request: Mapping[str, Any], name: str) -> Any:
+    """A setting of the Router's as it holds for a request of the proxy's: the caller's own, that of
+    its key or team, or the Router's."""
+    if name in request:
+        return request[name]
+    override = request.get("router_settings_override")
+    found = override.get(name) if isinstance(override, Mapping) else None
+    return _setting(router, name) if found is None else found
+
+
+def never_again(
+    plan: Plan, by_group: Any, for_all: Any
+) -> dict[str, Mapping[str, Any] | RetryPolicy]:
+    """Retry policies by group under which no refused attempt of ``plan`` is repeated.
+
+    A refused attempt looks like a provider's policy error to the Router, and its retry policy goes
+    before everything else. ``by_group`` and ``for_all`` are what the Router has so far.
+    """
+    found = dict(by_group or {})
+    for group in {target.model for target in (plan.requested, *plan.chain)}:
+        policy = found.get(group, for_all)
+        if policy is not None:
+            known = policy if isinstance(policy, Mapping) else policy.model_dump()
+            found[group] = RetryPolicy(**{**known, "ContentPolicyViolationErrorRetries": 0})
+    return found
 
 
 def _chosen(for_policy: Any, for_errors: Any, group: str) -> list[Any]:
@@ -55,25 +85,37 @@ class Chains:
         # Of these the Router chooses for a policy error; its own list is replaced below.
         self._listed: Any = None
         self._for_errors: Any = None
+        self._retried: Any = None
         if router is not None:
             self._listed = _setting(router, "content_policy_fallbacks")
             self._for_errors = _setting(router, "fallbacks")
+            self._retried = _setting(router, "model_group_retry_policy")
         self.known: dict[str, tuple[Target, ...]] = {}
 
     def hand_over(self, setup: Setup) -> None:
         """Set the Router's fallbacks to what the policy says, and the operator said at first."""
         known: dict[str, tuple[Target, ...]] = {}
         handed: list[Any] = []
-        for group in () if self._router is None else _groups(self._router):
+        retried: dict[str, Any] = dict(self._retried or {})
+        for group in () if self._router is None else self._groups(setup):
             plan = Plan.of(setup.policy, api="chat", model=group, stream=False, metadata={})
             if plan is not None and plan.enforced and plan.chain:
                 known[group] = plan.chain
                 own = _chosen(self._listed, self._for_errors, group)
                 handed.append({group: entries(plan, {}, own)})
+                for_all = _setting(self._router, "retry_policy")
+                retried.update(never_again(plan, self._retried, for_all))
         if known or self.known:
             merged = [*handed, *(self._listed or ())]
-            _configure(self._router, merged if known else self._listed)
+            _configure(self._router, "content_policy_fallbacks", merged if known else self._listed)
+            if retried != (self._retried or {}) or self.known:
+                _configure(self._router, "model_group_retry_policy", retried)
         self.known = known
+
+    def _groups(self, setup: Setup) -> Iterable[str]:
+        """The Router's, and the models that rules name: a wildcard group may serve these."""
+        named = (name for rule in setup.policy.rules for name in as_tuple(rule.match.model or ()))
+        return dict.fromkeys([*_groups(self._router), *filter(is_literal, named)])
 
 
 def _is_facade(router: Any) -> bool:
@@ -85,12 +127,12 @@ def _setting(router: Any, name: str) -> Any:
     return getattr(router.settings() if _is_facade(router) else router, name, None)
 
 
-def _configure(router: Any, fallbacks: Any) -> None:
+def _configure(router: Any, name: str, value: Any) -> None:
     if not _is_facade(router):
-        router.content_policy_fallbacks = fallbacks
+        setattr(router, name, value)
         return
     changes = importlib.import_module("litellm.router_api").ChangeSet
-    router.apply(changes(assign={"content_policy_fallbacks": fallbacks}))
+    router.apply(changes(assign={name: value}))
 
 
 def _groups(router: Any) -> list[str]:

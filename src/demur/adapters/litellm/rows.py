@@ -99,6 +99,11 @@ def keep_out_of_the_log(logging_obj: Any) -> None:
         logging_obj.model_call_details["has_logged_sync_success"] = True
 
 
+def keep_out_of_the_cache(data: dict[str, Any]) -> None:
+    """Have LiteLLM's cache not take what is served for the answer of the model called last."""
+    data["cache"] = {**(data.get("cache") or {}), "no-store": True}
+
+
 def keep_stream_out_of_the_log(logging_obj: Any) -> None:
     """Have LiteLLM not log a stream that is about to be cut: its row is written here."""
     if logging_obj is not None:

@@ -39,7 +39,9 @@ def reroute(found: Exchange, data: dict[str, Any], router: Any) -> None:
     assert target is not None
     original = dict(data)
     plan = _from(found.plan, target)
-    own = [] if found.stream else routers.own_entries(router, target.model)
+    own = []
+    if not found.stream:
+        own = routers.own_entries(router, target.model, original, errors=False)
     # The last call, to the model that was asked for, is the original request again.
     asked: dict[str, Any] = {"model": found.plan.requested.model}
     asked |= {name: original.get(name) for name in sorted(_patched(plan))}
@@ -48,10 +50,42 @@ def reroute(found: Exchange, data: dict[str, Any], router: Any) -> None:
     kept = len(following) < len(entries)
     handed = [*following, {**asked, "mock_response": chain.KEPT}] if kept else following
     data.update({**target.patch, "model": target.model})
-    data["fallbacks"] = [{target.model: [*following, asked]}, *_configured(original, router)]
+    configured = routers.holding(router, original, "fallbacks")
+    others = configured if isinstance(configured, list | tuple) else ()
+    data["fallbacks"] = [{target.model: [*following, asked]}, *others]
     if not found.stream:
         data["content_policy_fallbacks"] = [{target.model: handed}]
+        spare_retries(found.plan, data, router)
     data["max_fallbacks"] = max(len(handed) + 1, router.max_fallbacks)
+
+
+def hand_over(found: Exchange, data: dict[str, Any], router: Any) -> None:
+    """Have the Router call the chain for what is refused.
+
+    A stream's refusal is no matter of the Router's: it gets the chain only for a provider's policy
+    error, where the rule wants that.
+    """
+    plan, model = found.plan, found.plan.requested.model
+    if found.stream and not (plan.rule.retry and plan.rule.retry.provider_errors):
+        return
+    own = routers.own_entries(router, model, data)
+    if found.stream:
+        handed = [*chain.hops(plan, data), *own]
+    else:
+        handed = chain.entries(plan, data, own)
+        found.own = frozenset(chain.groups_of(own))
+        found.gives_back = routers.gives_back(router)
+        spare_retries(plan, data, router)
+    data["content_policy_fallbacks"] = [{model: handed}]
+    data["max_fallbacks"] = max(len(handed), router.max_fallbacks)
+
+
+def spare_retries(plan: Plan, data: dict[str, Any], router: Any) -> None:
+    """Keep the Router's retry policies from repeating what is refused."""
+    by_group = routers.holding(router, data, "model_group_retry_policy")
+    found = routers.never_again(plan, by_group, getattr(router, "retry_policy", None))
+    if found:
+        data["model_group_retry_policy"] = found
 
 
 def call_after_all(found: Exchange, kwargs: dict[str, Any]) -> None:
@@ -100,10 +134,3 @@ def _patched(plan: Plan) -> set[str]:
 
 def _is_kept(entry: Any) -> bool:
     return isinstance(entry, Mapping) and entry.get("mock_response") == chain.KEPT
-
-
-def _configured(data: Mapping[str, Any], router: Any) -> list[Any]:
-    """The fallbacks that hold for the request otherwise."""
-    given = data.get("fallbacks")
-    found = getattr(router, "fallbacks", None) if given is None else given
-    return list(found) if isinstance(found, list | tuple) else []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -99,8 +99,8 @@ class StreamPort:
         request = fallback_request(self._request, target, parking)
         if self.exchange.surface is CHAT:
             request = with_usage(request, self._router)
-        call = getattr(self._router, self.exchange.surface.router_call)
-        native = await asyncio.wait_for(call(**request), timeout)
+        call = call_on_router(self.exchange.surface, self._router, request)
+        native = await asyncio.wait_for(call, timeout)
         logging_obj = parking.logging_obj or getattr(native, "logging_obj", None)
         return self._source(native, place, logging_obj, parking)
 
@@ -154,8 +154,14 @@ class StreamPort:
         return source
 
 
+def call_on_router(surface: Surface, router: Any, request: Mapping[str, Any]) -> Awaitable[Any]:
+    """What the Router answers, by its public method for the surface."""
+    made: Awaitable[Any] = getattr(router, surface.router_call)(**request)
+    return made
+
+
 def fallback_request(
-    request: Mapping[str, Any], target: Target, parking: Parking
+    request: Mapping[str, Any], target: Target, parking: Parking | None = None
 ) -> dict[str, Any]:
     """The original request, patched for ``target``, with the caller's identity.
 
@@ -173,7 +179,7 @@ def fallback_request(
         **without_budget_reservation(metadata),
         "tags": list(metadata.get("tags") or ()),
         RECORDS: [],
-        PARKING: parking,
+        **({} if parking is None else {PARKING: parking}),
     }
     return {**fresh, **target.patch, "model": target.model}
 

@@ -8,19 +8,21 @@ response that is served, which may be the first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from litellm.integrations.custom_guardrail import CustomGuardrail
 
 from ...errors import RefusedError
-from . import chain
+from ...vocabulary import Target
+from . import calling, chain
 from .background import Background
+from .calling import CallingPort
 from .exchange import Exchange
-from .headers import shown_group
 from .marks import mark, marks_of, marks_of_served, show_outcome
-from .rows import Row, keep_failure_out_of_the_log, keep_out_of_the_log
+from .rows import Row, keep_failure_out_of_the_log, keep_out_of_the_cache, keep_out_of_the_log
 from .spend import metadata_of
+from .stream import call_on_router, fallback_request
 from .surfaces import in_own_shape
 
 
@@ -61,14 +63,12 @@ class Attempts:
     async def _serve_owed(self, found: Exchange, data: dict[str, Any], response: Any) -> Any:
         """Nobody is left to call: an earlier response is served at once, without another hop, for
         which the Router may have no deployment by now."""
-        native = await self.serve_kept(found, data, response)
-        # LiteLLM's cache would take it for the answer of the model that was called last.
-        data["cache"] = {**(data.get("cache") or {}), "no-store": True}
-        return native
+        return await self.serve_kept(found, data, response)
 
     async def serve_kept(self, found: Exchange | None, data: dict[str, Any], mocked: Any) -> Any:
         """The end of the chain: its mocked answer must never be what the caller gets."""
         logging_obj = data.get("litellm_logging_obj")
+        keep_out_of_the_cache(data)
         try:
             kept = await found.give_up() if found is not None else None
             told = "nothing was kept"
@@ -88,17 +88,40 @@ class Attempts:
         show_outcome(found, native)
         return native
 
-    async def judge_cached(self, found: Exchange, data: dict[str, Any], response: Any) -> Any:
-        """A response no deployment hook has seen. What to serve in its place, if anything."""
+    async def judge_cached(
+        self, found: Exchange, data: dict[str, Any], response: Any, router: Any
+    ) -> Any:
+        """A response out of LiteLLM's cache, which no deployment hook has seen. What to serve in
+        its place, if anything: the Router is done, so the fallbacks are called on it anew."""
+
+        def make(target: Target) -> Awaitable[Any]:
+            return call_on_router(found.surface, router, fallback_request(data, target))
+
+        port = CallingPort(found, response, data, make)
         try:
-            if await found.bring(response, shown_group(response), routed=False):
-                return None
-            kept = await found.give_up()
+            served = await calling.serve(port)
         except RefusedError as error:
             raise chain.AttemptRefusedError(found.plan.requested.model, str(error)) from None
         finally:
             mark(self._guardrail, found, data)
-        return None if kept is None else in_own_shape(found.surface, kept, response)
+            self.log(port)
+        if served.completion.native is response:
+            return None
+        show_outcome(found, served.completion.native)
+        return in_own_shape(found.surface, served.completion, response)
+
+    def log(self, port: CallingPort) -> None:
+        """Log the calls that demur has made itself, each with its verdict."""
+        found = port.exchange
+        outcome = found.outcome
+        attempts = outcome.attempts if outcome is not None else ()
+        for place, row in port.rows.items():
+            if outcome is not None and place == outcome.served:
+                row.mark(marks_of_served(self._guardrail, found))
+            else:
+                verdict = attempts[place].verdict if place < len(attempts) else None
+                row.mark(marks_of(self._guardrail, found.plan, verdict))
+            self._background.run(row.write())
 
     def _drop(self, found: Exchange, data: Mapping[str, Any], response: Any) -> None:
         logging_obj = data.get("litellm_logging_obj")
