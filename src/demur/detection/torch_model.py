@@ -147,6 +147,9 @@ def load(model: str, revision: str | None) -> tuple[Any, Tokens]:
         ) from error
     except SafetensorError as error:
         raise not_loaded(model, error) from error
+    if getattr(network.config, "pad_token_id", None) is None:
+        # What finds a text's last token by it cannot read two texts at once otherwise.
+        network.config.pad_token_id = tokenizer.pad_token_id
     if info["missing_keys"]:
         raise ModelError(
             f"{model}: holds no weights for {', '.join(sorted(info['missing_keys'])[:4])}; "
