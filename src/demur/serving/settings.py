@@ -24,7 +24,9 @@ class ServeSettings(BaseModel):
     backend: Literal["torch", "onnx"] | None = Field(
         default=None, description="Of the model; default: the policy's, or torch."
     )
-    threshold: float | None = Field(default=None, ge=0.0, le=1.0)
+    threshold: float | None = Field(
+        default=None, ge=0.0, le=1.0, description="The detector's; clients see it as 0.5."
+    )
     name: str = Field(
         default="demur", pattern=r"^[\w.-]+$", description="The model's name for KServe clients."
     )
