@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,6 +135,16 @@ async def test_bad_requests(service: Service, path: str, body: Any, status: int)
     assert found == status
     assert answer["error_type"] == "validation"
     assert "secret" not in answer["error"]
+
+
+@pytest.mark.parametrize("stages", ["signals, embedded", "signals, embedded, transformer"])
+def test_a_named_model_reads_every_text(tmp_path: Path, stages: str) -> None:
+    """Whatever the policy's stages: none stands before it. With its backend alone they stay."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(f"version: 1\ndetector: {{stages: [{stages}]}}\n")
+    assert ServeSettings(policy=policy, model="m").detector().stages == ("transformer",)
+    kept = ServeSettings(policy=policy, backend="onnx").detector().stages
+    assert ", ".join(kept) == stages
 
 
 async def test_a_detector_that_fails_is_a_503_and_ill_health(

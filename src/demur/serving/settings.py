@@ -59,6 +59,6 @@ class ServeSettings(BaseModel):
             if self.backend is not None:
                 transformer["backend"] = self.backend
             changes["transformer"] = TransformerSettings.model_validate(transformer)
-        if self.model is not None and "transformer" not in own.stages:
+        if self.model is not None:
             changes["stages"] = ("transformer",)
         return own.model_copy(update=changes)
