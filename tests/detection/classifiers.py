@@ -62,14 +62,14 @@ def gpt2(vocabulary: int, pad: int) -> Any:
     return GPT2ForSequenceClassification(config)
 
 
-def trained(folder: Path, tokenizer: Any, model: Any, targets: Any) -> Path:
+def trained(folder: Path, tokenizer: Any, model: Any, targets: Any, rounds: int = 40) -> Path:
     """The model as a folder, once it tells the sentences apart; ``targets`` are their labels."""
     import torch
 
     batch = tokenizer(REFUSALS + ANSWERS, padding=True, return_tensors="pt")
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
     model.train()
-    for _ in range(40):
+    for _ in range(rounds):
         loss = model(**batch, labels=torch.tensor(targets)).loss
         loss.backward()
         optimiser.step()
