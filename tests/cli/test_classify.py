@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from demur.cli import main
+from demur.cli.classify import _settings
 
 REFUSAL = "I'm sorry, but I can't help with that request."
 ANSWER = "The capital of Australia is Canberra."
@@ -34,6 +35,17 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "logs.jsonl"
     path.write_bytes(rows(REFUSAL, ANSWER, ""))
     return path
+
+
+@pytest.mark.parametrize("stages", ["signals, embedded", "signals, embedded, transformer"])
+def test_a_named_model_reads_every_text(tmp_path: Path, stages: str) -> None:
+    """Whatever the policy's stages: no other reader stands before it."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(f"version: 1\ndetector: {{stages: [{stages}]}}\n")
+    settings = _settings(policy, "m", None)
+    assert settings.stages == ("signals", "transformer")
+    assert settings.transformer is not None
+    assert settings.transformer.model == "m"
 
 
 def failed(result: Result, *words: str) -> None:

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from demur.sinks import to_record
+from demur.sinks.lines import LinesWriter
+from demur.vocabulary import Attempt, Outcome, Verdict
+
 DEMUR = str(Path(sys.executable).with_name("demur"))
 
 
@@ -51,6 +55,31 @@ def test_a_closed_output_leads_nowhere(tmp_path: Path, options: str) -> None:
     """``>&-`` is as ``> /dev/null``."""
     done = shell(f"demur classify ok.jsonl {options} >&-", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "classify names.jsonl --by model",
+        "policy explain names.yaml --model m",
+        "replay audit.jsonl --policy names.yaml",
+    ],
+)
+def test_a_terminal_that_is_not_unicode(tmp_path: Path, command: str) -> None:
+    """What it cannot show is a question mark, and the rest is there."""
+    row = {"response": "I can't help with that.", "model": "\u6a21\u578b-1"}
+    (tmp_path / "names.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "names.yaml").write_text(
+        "rules: [{name: \u6a21\u578b-1, actions: [retry], retry: {fallbacks: [second]}}]\n", "utf-8"
+    )
+    verdict = Verdict("refusal", 0.9, "embedded")
+    attempts = (Attempt("m", "m", "accepted", verdict),)
+    LinesWriter(tmp_path / "audit.jsonl", max_bytes=10**6, keep=1)(
+        [to_record(Outcome("chat", "m", "accepted", attempts, 0, id="r", time=0.0))]
+    )
+    done = shell(f"PYTHONIOENCODING=cp1252 demur {command}", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "??-1" in done.stdout
 
 
 def test_a_pipe_is_a_file(tmp_path: Path) -> None:

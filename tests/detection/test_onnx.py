@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from demur.cli import main
+from demur.cli.export import _texts
 from demur.detection.transformer import TransformerDetector
-from demur.errors import ModelError
+from demur.errors import InputError, ModelError
 from demur.policy.schema import TransformerSettings
 from demur.vocabulary import Evidence
 
@@ -147,9 +148,32 @@ def test_a_model_that_fails_its_self_test_is_not_exported(
     assert not (tmp_path / "out").exists()
 
 
-def test_texts_to_compare_on(classifier: Path, tmp_path: Path) -> None:
-    """A file that is not there is a clear error, before anything is loaded."""
-    command = ["export", str(classifier), "--to", str(tmp_path), "--texts", "gone.jsonl"]
-    done = CliRunner().invoke(main, command)
+def test_texts_to_compare_on(tmp_path: Path) -> None:
+    """Rows need no label; empty texts are left out, and after ``--most`` no more is read."""
+    path = tmp_path / "texts.jsonl"
+    rows = ({"response": "a"}, {"response": None}, {"response": " "}, {"response": "b", "x": 1})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "no JSON\n")
+    assert _texts(path, 2) == ["a", "b"]
+    with pytest.raises(InputError, match=rf"^{path}:5: not JSON"):
+        _texts(path, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "no such file"),
+        ("", "holds no text under 'response'"),
+        ('{"response": ""}', "holds no text under 'response'"),
+        ('{"label": 1}', ":1: no text under 'response'"),
+        ('{"response": 1}', ":1: no text under 'response'"),
+    ],
+)
+def test_no_texts_to_compare_on(tmp_path: Path, content: str | None, told: str) -> None:
+    """A file that holds none is a clear error, before anything is loaded."""
+    path = tmp_path / "texts.jsonl"
+    if content is not None:
+        path.write_text(content)
+    done = CliRunner().invoke(main, ["export", "m", "--to", str(tmp_path), "--texts", str(path)])
     assert done.exit_code == 2
-    assert "no such file" in done.output
+    assert f"{path}" in done.output
+    assert told in done.output

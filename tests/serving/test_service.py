@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from demur.detection.building import build_detector
+from demur.detection.cascade import margin
 from demur.errors import DetectorError, InputError
-from demur.policy.schema import DetectorSettings
+from demur.policy.schema import DetectorSettings, Thresholds
 from demur.serving import ServeSettings
-from demur.serving.protocols import MOST_TEXTS
+from demur.serving.protocols import MOST_TEXTS, scores
 from demur.serving.service import Service
 from demur.vocabulary import Evidence, Verdict
 
 REFUSAL = "I'm sorry, but I can't help with that request."
 ANSWER = "The capital of Australia is Canberra."
+UNSURE = "I can't do that for you, but here is how others went about it."
 
 
 class Counts:
@@ -73,6 +80,36 @@ async def test_kserve(service: Service) -> None:
     assert found["inputs"][0]["datatype"] == "BYTES"
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.001, 0.4, 0.99, 1.0])
+async def test_the_threshold_is_a_half_for_clients(threshold: float, counts: Counts) -> None:
+    """A client calls refusal what the served detector does, and is as sure of it."""
+    served = DetectorSettings(thresholds=Thresholds(refusal=threshold))
+    service = Service(served, "refusals", counts)
+    local = build_detector(served)
+    for text in (REFUSAL, ANSWER, UNSURE, ""):
+        verdict = local.classify(Evidence(text))
+        _, found = await ask(service, "/predict", {"inputs": text})
+        score = {one["label"]: one["score"] for one in found}["refusal"]
+        seen = replace(verdict, score=score, threshold=0.5)
+        assert (score >= 0.5) == (verdict.label == "refusal")
+        assert margin(seen) == pytest.approx(margin(verdict))
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_scores_for_clients(threshold: float, one: float, other: float) -> None:
+    """They keep their order, their side of the threshold, and what is beyond doubt."""
+
+    def seen(score: float) -> float:
+        verdict = Verdict("refusal", score, "embedded", threshold)
+        return {found["label"]: found["score"] for found in scores(verdict)}["refusal"]
+
+    low, high = sorted((one, other))
+    assert 0.0 <= seen(low) <= seen(high) <= 1.0
+    assert (seen(one) >= 0.5) == (one >= threshold)
+    assert seen(1.0) == 1.0
+    assert threshold == 0.0 or seen(0.0) == 0.0
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [
@@ -98,6 +135,16 @@ async def test_bad_requests(service: Service, path: str, body: Any, status: int)
     assert found == status
     assert answer["error_type"] == "validation"
     assert "secret" not in answer["error"]
+
+
+@pytest.mark.parametrize("stages", ["signals, embedded", "signals, embedded, transformer"])
+def test_a_named_model_reads_every_text(tmp_path: Path, stages: str) -> None:
+    """Whatever the policy's stages: none stands before it. With its backend alone they stay."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(f"version: 1\ndetector: {{stages: [{stages}]}}\n")
+    assert ServeSettings(policy=policy, model="m").detector().stages == ("transformer",)
+    kept = ServeSettings(policy=policy, backend="onnx").detector().stages
+    assert ", ".join(kept) == stages
 
 
 async def test_a_detector_that_fails_is_a_503_and_ill_health(

@@ -367,6 +367,10 @@ def test_database_that_is_away(tmp_path: Path) -> None:
         ({"dsn": "sqlite://"} | {"path": "x"}, "one of path"),
         ({}, "one of path"),
         ({"dsn": "postgresql://demur:hunter2@db/x"}, "dsn_env"),
+        ({"dsn": "postgresql://demur:hun/hunter2@db/x"}, "dsn_env"),
+        ({"dsn": "postgresql://demur@db/x?password=hunter2"}, "dsn_env"),
+        ({"dsn": "postgresql://demur@db/x?sslmode=require&SSL%50assword=hunter2"}, "dsn_env"),
+        ({"dsn": "mssql+pyodbc:///?odbc_connect=UID%3Da%3BPWD%3Dhunter2"}, "dsn_env"),
         ({"dsn": "no url"}, "sqlite:///audit.db"),
     ],
 )
@@ -375,6 +379,18 @@ def test_places_that_make_no_sense(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(PolicyError, match=told) as caught:
         load_policy({"version": 1, "audit": settings})
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "sqlite:///C:/logs/a@b.db",
+        "postgresql://demur@db:5432/x?passfile=/run/pgpass&password=",
+    ],
+)
+def test_urls_without_a_password(dsn: str) -> None:
+    """A file that holds one may be named."""
+    assert Audit(dsn=dsn).dsn == dsn
 
 
 @pytest.mark.parametrize("audit", [Audit(dsn="nosuch://x"), Audit(dsn_env="DEMUR_NOT_SET")])

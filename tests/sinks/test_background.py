@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from demur.sinks.background import Background, NotNowError, records_lost
+from demur.sinks.background import Background, NotNowError, records_lost, watch_losses
 
 
 def test_order() -> None:
@@ -93,6 +93,28 @@ def test_after_close() -> None:
     background.put(1)
     background.close()
     assert background.lost == 1
+
+
+def test_losses_are_told_as_they_happen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever watches hears of all that is lost, dropped or not written; if it fails, no matter."""
+    monkeypatch.setattr("demur.sinks.background._watchers", [])
+    told: list[int] = []
+
+    def watcher(count: int) -> None:
+        told.append(count)
+        raise OSError
+
+    def failing(batch: Sequence[int]) -> None:
+        raise ZeroDivisionError
+
+    watch_losses(watcher)
+    background: Background[int] = Background("test", failing, capacity=10)
+    background.put(1)
+    background.flush()
+    background.put(2)
+    background.close()
+    background.put(3)
+    assert (told, background.lost) == ([1, 1, 1], 3)
 
 
 EXIT = """

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +19,7 @@ from prometheus_client import REGISTRY
 from demur.errors import MissingExtraError
 from demur.policy.schema import Policy
 from demur.sinks import OpenTelemetrySink, PrometheusSink, sinks_for
+from demur.sinks.background import Background
 from demur.sinks.prometheus import MOST_MODELS, OTHER
 from demur.vocabulary import Attempt, Outcome, Verdict
 
@@ -115,6 +119,67 @@ def test_two_policies_one_registry() -> None:
     assert responses("twice", "refusal", "embedded", "replaced") in (2, 0)  # 0: beyond the bound
 
 
+def test_lost_records() -> None:
+    """What the audit log lost shows, also of a log that is gone again."""
+    PrometheusSink()
+    before = count("demur_audit_lost_records")
+    background: Background[int] = Background("test", [].extend, capacity=0)
+    background.put(1)
+    background.put(2)
+    del background
+    assert count("demur_audit_lost_records") == before + 2
+
+
+WORKERS = """
+import os, sys
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
+from demur.sinks import PrometheusSink
+from demur.sinks.background import Background
+background = Background("test", [].extend, capacity=0)
+background.put(1)
+PrometheusSink()
+background.put(2)
+if not (pid := os.fork()):
+    background.put(3)
+    os._exit(0)
+os.waitpid(pid, 0)
+MultiProcessCollector(registry := CollectorRegistry())
+print(registry.get_sample_value("demur_audit_lost_records"))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_lost_records_of_several_processes(tmp_path: Path) -> None:
+    """A proxy with several workers shows what all of them lost, those that ended too."""
+    done = subprocess.run(
+        [sys.executable, "-c", WORKERS],
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("3.0\n", 0), done.stderr
+
+
+def test_first_sinks_of_several_threads() -> None:
+    """Sinks that are first made at once share the process's metrics."""
+    program = (
+        "import sys\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from threading import Barrier\n"
+        "from demur.sinks import PrometheusSink\n"
+        "sys.setswitchinterval(1e-6)\n"
+        "start = Barrier(8)\n"
+        "with ThreadPoolExecutor(8) as pool:\n"
+        "    list(pool.map(lambda _: (start.wait(), PrometheusSink()), range(8)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture
 def spans() -> Iterator[Any]:
     from opentelemetry.sdk.trace import TracerProvider
@@ -160,7 +225,7 @@ def test_no_span_no_event(spans: Any) -> None:
 @pytest.mark.parametrize("name", ["prometheus", "opentelemetry"])
 def test_missing_extra(name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A policy that names a sink whose package is missing is told which extra brings it."""
-    from demur.sinks.prometheus import _metrics
+    from demur.sinks.prometheus import _made
 
     found = builtins.__import__
 
@@ -170,7 +235,7 @@ def test_missing_extra(name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         return found(module, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    monkeypatch.setattr("demur.sinks.prometheus._metrics", _metrics.__wrapped__)
+    monkeypatch.setattr("demur.sinks.prometheus._made", _made.__wrapped__)
     with pytest.raises(MissingExtraError, match=r"demur\[metrics\]"):
         sinks_for(Policy(metrics=(name,)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import importlib.util
+import io
 import os
 import sys
 from pathlib import Path
@@ -78,10 +79,15 @@ class _Commands(click.Group):
 
 
 def _open_streams() -> None:
-    """Standard streams that are closed lead nowhere; else the next file would get their number."""
+    """Standard streams that are closed lead nowhere; else the next file would get their number.
+
+    What the output's encoding cannot express becomes a question mark there.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, _nowhere(mode))
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _nowhere(mode: str) -> Any:

@@ -143,8 +143,7 @@ def _settings(policy: Path | None, model: str | None, threshold: float | None) -
     if model is not None:
         own = settings.transformer or TransformerSettings()
         changes["transformer"] = own.model_copy(update={"model": model, "revision": None})
-        if "transformer" not in settings.stages:
-            changes["stages"] = ("signals", "transformer")
+        changes["stages"] = ("signals", "transformer")
     return settings.model_copy(update=changes)
 
 

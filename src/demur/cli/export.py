@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ..errors import InputError
+from .jsonl import ABSENT, Lines
 from .numbers import Float
 from .writing import check_folder
 
@@ -71,8 +72,18 @@ def export_model(
 
 
 def _texts(path: Path, most: int) -> list[str]:
-    from ..training.rows import read_rows
-
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give JSON lines with 'response' and 'label'")
-    return [row.response for row in read_rows(path) if row.response.strip()][:most]
+    if not path.exists():
+        raise InputError(f"{path}: no such file; give JSON lines with 'response'")
+    found: list[str] = []
+    with Lines(str(path)) as lines:
+        for number, row in lines:
+            text = row.get("response", ABSENT)
+            if text is not None and not isinstance(text, str):
+                raise InputError(f"{path}:{number}: no text under 'response'; every line needs one")
+            if text and text.strip():
+                found.append(text)
+            if len(found) == most:
+                break
+    if not found:
+        raise InputError(f"{path}: holds no text under 'response'; give a file with some")
+    return found

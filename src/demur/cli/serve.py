@@ -18,7 +18,9 @@ from .numbers import Float
 @click.option("--policy", type=click.Path(path_type=Path), help="Take its detector settings.")
 @click.option("--model", help="A Hugging Face classifier: folder or hub id. It reads every text.")
 @click.option("--backend", type=click.Choice(["torch", "onnx"]), help="Of the model.")
-@click.option("--threshold", type=Float(0, 1), help="Instead of the detector's own.")
+@click.option(
+    "--threshold", type=Float(0, 1), help="Instead of the detector's own; clients see it as 0.5."
+)
 @click.option("--name", default="demur", show_default=True, help="The model's, for KServe clients.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
@@ -46,8 +48,9 @@ def serve(host: str, port: int, replicas: str, address: str | None, **options: A
 
     A policy's remote stage on any machine asks it: remote: {protocol: tei, url: http://HOST:PORT}.
     It answers POST /predict (Text Embeddings Inference), POST /v2/models/NAME/infer (KServe v2) and
-    GET /health. Replicas that die or fall ill are replaced. Its numbers stand on the metrics page
-    of each Ray node (Prometheus).
+    GET /health. Scores are scaled so that the detector's threshold is 0.5, which clients take where
+    they are told no other. Replicas that die or fall ill are replaced. Its numbers stand on the
+    metrics page of each Ray node (Prometheus).
     """
     from ..serving.running import running
 

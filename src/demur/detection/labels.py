@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from ..errors import ModelError
+from ..errors import DemurError, ModelError
 
 REFUSAL = "I'm sorry, but I can't help with that request."
 ANSWER = "The capital of Australia is Canberra."
@@ -43,8 +43,17 @@ def self_test(
     threshold: float,
     scores: Callable[[list[str]], Iterable[tuple[int, float]]],
 ) -> None:
-    """Raises ``ModelError`` where two sentences beyond doubt are judged wrongly."""
-    found = dict(scores([REFUSAL, ANSWER]))
+    """Raises ``ModelError`` where two sentences beyond doubt are judged wrongly, or not at all."""
+    try:
+        found = dict(scores([REFUSAL, ANSWER]))
+    except DemurError:
+        raise
+    except Exception as error:  # the runtimes' errors share no other base
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        raise ModelError(
+            f"{model}: cannot do its self-test: {type(error).__name__}: {reason}; use another "
+            "text classifier, or where padding is missed name pad_token_id in its config.json"
+        ) from error
     refusal, answer = found[0], found[1]
     if answer < threshold <= refusal:
         return

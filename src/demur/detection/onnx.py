@@ -42,7 +42,9 @@ class OnnxModel:
         self.folder = Path(folder).expanduser()
         self.windows, self.size = windows, size
         self.file = _file(self.folder, precision)
-        self.labels = _labels(self.folder)
+        config = _json(self.folder / "config.json")
+        self.labels = _labels(self.folder, config)
+        self.problem = config.get("problem_type")
         self.session = _session(self.file, threads)
         self.tokens = _tokens(self.folder)
         self.index = 0
@@ -58,7 +60,7 @@ class OnnxModel:
     def _probabilities(self, windows: Sequence[Ids]) -> list[float]:
         ids, mask = padded(windows, self.tokens.pad)
         (logits,) = self.session.run(None, {"input_ids": ids, "attention_mask": mask})
-        return probabilities(logits, self.index)
+        return probabilities(logits, self.index, self.problem)
 
 
 def _file(folder: Path, precision: Precision) -> Path:
@@ -74,8 +76,7 @@ def _file(folder: Path, precision: Precision) -> Path:
     )
 
 
-def _labels(folder: Path) -> dict[int, str]:
-    config = _json(folder / "config.json")
+def _labels(folder: Path, config: Mapping[str, Any]) -> dict[int, str]:
     try:
         return {int(index): str(label) for index, label in config["id2label"].items()}
     except (KeyError, AttributeError, ValueError) as error:

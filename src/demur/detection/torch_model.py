@@ -15,6 +15,7 @@ from ..policy.schema import Windows
 from .windows import ENDING, Ids, Tokens, batches
 
 MAX_TOKENS: Final = 512
+SEVERAL: Final = "multi_label_classification"
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -69,8 +70,8 @@ class TorchModel:
                 input_ids=torch.from_numpy(ids).to(self.device),
                 attention_mask=torch.from_numpy(mask).to(self.device),
             ).logits
-        found: list[float] = probabilities(logits.float().cpu().numpy(), self.index)
-        return found
+        config = self.network.config
+        return probabilities(logits.float().cpu().numpy(), self.index, config.problem_type)
 
 
 def by_windows(
@@ -105,12 +106,17 @@ def padded(windows: Sequence[Ids], pad: int) -> tuple[Any, Any]:
     return ids, mask
 
 
-def probabilities(logits: Any, index: int) -> list[float]:
-    """Softmax as the Hugging Face pipeline does it; the sigmoid where there is one label."""
+def probabilities(logits: Any, index: int, problem: str | None) -> list[float]:
+    """As the Hugging Face pipeline has them: softmax over labels that exclude each other.
+
+    The sigmoid where there is one label, or where ``problem``, the configuration's type of problem,
+    says that a text may have several.
+    """
     import numpy as np
 
     values = np.asarray(logits, dtype=np.float64)
-    if values.shape[1] == 1:
+    if values.shape[1] == 1 or problem == SEVERAL:
+        values = values[:, [0 if values.shape[1] == 1 else index]]
         values = np.concatenate([np.zeros_like(values), values], axis=1)
         index = 1
     values = np.exp(values - values.max(axis=1, keepdims=True))
@@ -136,7 +142,7 @@ def load(model: str, revision: str | None) -> tuple[Any, Tokens]:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **safe)
         tokens = Tokens.of(
             tokenizer.backend_tokenizer,
-            max_tokens=min(MAX_TOKENS, int(tokenizer.model_max_length)),
+            max_tokens=longest_of(network, int(tokenizer.model_max_length)),
             pad=tokenizer.pad_token_id or 0,
         )
     except (OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError) as error:
@@ -147,12 +153,29 @@ def load(model: str, revision: str | None) -> tuple[Any, Tokens]:
         ) from error
     except SafetensorError as error:
         raise not_loaded(model, error) from error
+    if getattr(network.config, "pad_token_id", None) is None:
+        # What finds a text's last token by it cannot read two texts at once otherwise.
+        network.config.pad_token_id = tokenizer.pad_token_id
     if info["missing_keys"]:
         raise ModelError(
             f"{model}: holds no weights for {', '.join(sorted(info['missing_keys'])[:4])}; "
             "use a model trained for text classification"
         )
     return network, tokens
+
+
+def longest_of(network: Any, told: int) -> int:
+    """How many tokens the network reads at once; ``told`` is what its tokenizer says of it."""
+    places = getattr(network.config, "max_position_embeddings", None)
+    for name, module in network.named_modules():
+        # RoBERTa and its like number the places from behind the padding's.
+        if (
+            name.endswith("position_embeddings")
+            and getattr(module, "padding_idx", None) is not None
+        ):
+            places = module.num_embeddings - module.padding_idx - 1
+    bounds = (MAX_TOKENS, told, places)
+    return min(bound for bound in bounds if isinstance(bound, int) and bound > 0)
 
 
 def source_of(model: str) -> str:

@@ -1,7 +1,8 @@
 """Hugging Face sequence classifiers as detectors, on torch or ONNX Runtime.
 
 Reference: ProtectAI/distilroberta-base-rejection-v1, judged as its card does: softmax over the
-labels, 512 tokens at once. Neither runtime is imported before a detector is made.
+labels (the sigmoid of a multi-label model), 512 tokens at once. Neither runtime is imported before
+a detector is made.
 """
 
 from __future__ import annotations

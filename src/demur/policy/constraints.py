@@ -9,12 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 from pydantic_core import PydanticCustomError
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _KEY_PREFIX = re.compile(r"(sk|pk|rk|gsk|hf|xai|r8|nvapi|pplx|ghp|AIza|AKIA)[-_A-Za-z0-9]{16,}")
+# As SQLAlchemy reads them: a password goes on to the @, and the drivers take one in the query too.
+_DSN_LOGIN = re.compile(r"[^:]+://[^:/]*:[^@]+@")
+_DSN_SECRET = re.compile(
+    r"(^|[&;=\s{])\w*(password|passwd|pwd|passphrase)\s*=\s*[^&;\s]", re.IGNORECASE
+)
 _ELSEWHERE = ("base_url", "api_base", "api_key", "api_key_env")
 _FIXED = ("stream", "stream_options", "n", "messages", "input")
 
@@ -75,13 +80,12 @@ def http_url(value: str) -> str:
 
 def dsn_without_password(value: str) -> str:
     try:
-        parts = urlsplit(value)
-        secret = parts.password
+        scheme = urlsplit(value).scheme
     except ValueError:
-        parts, secret = None, None
-    if parts is None or not parts.scheme or "://" not in value:
+        scheme = ""
+    if not scheme or "://" not in value:
         raise _error("is not a database URL; write it like sqlite:///audit.db")
-    if secret:
+    if _DSN_LOGIN.match(value) or _DSN_SECRET.search(unquote_plus(value.partition("?")[2])):
         raise _error(
             "must not hold a password; put the URL into an environment variable and name that "
             "with dsn_env"

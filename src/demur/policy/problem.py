@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import PolicyError
 
@@ -44,6 +45,9 @@ class InvalidPolicyError(PolicyError):
         if len(self.problems) > _MOST_TOLD:
             lines.append(f"and {len(self.problems) - _MOST_TOLD} more")
         super().__init__("\n  ".join(lines))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problems,)
 
 
 def dotted(path: Path) -> str:

@@ -83,10 +83,21 @@ def kserve_metadata(name: str) -> dict[str, Any]:
 
 
 def scores(verdict: Verdict) -> list[dict[str, Any]]:
-    """The probabilities of both labels, the likeliest first."""
-    both = (("refusal", verdict.score), ("normal", 1.0 - verdict.score))
+    """The probabilities of both labels, the likeliest first.
+
+    Clients are told no threshold and take 0.5: see ``halved``.
+    """
+    refusal = halved(verdict.score, verdict.threshold)
+    both = (("refusal", refusal), ("normal", 1.0 - refusal))
     ordered = sorted(both, key=lambda pair: -pair[1])
     return [{"label": label, "score": score} for label, score in ordered]
+
+
+def halved(score: float, threshold: float) -> float:
+    """The score on a scale whose threshold is 0.5: in two linear pieces, so it keeps its margin."""
+    if score < threshold:
+        return 0.5 * (score / threshold)
+    return 1.0 if threshold >= 1.0 else 0.5 + 0.5 * (score - threshold) / (1.0 - threshold)
 
 
 def _checked(texts: list[Any]) -> list[str]:

@@ -24,7 +24,9 @@ class ServeSettings(BaseModel):
     backend: Literal["torch", "onnx"] | None = Field(
         default=None, description="Of the model; default: the policy's, or torch."
     )
-    threshold: float | None = Field(default=None, ge=0.0, le=1.0)
+    threshold: float | None = Field(
+        default=None, ge=0.0, le=1.0, description="The detector's; clients see it as 0.5."
+    )
     name: str = Field(
         default="demur", pattern=r"^[\w.-]+$", description="The model's name for KServe clients."
     )
@@ -57,6 +59,6 @@ class ServeSettings(BaseModel):
             if self.backend is not None:
                 transformer["backend"] = self.backend
             changes["transformer"] = TransformerSettings.model_validate(transformer)
-        if self.model is not None and "transformer" not in own.stages:
+        if self.model is not None:
             changes["stages"] = ("transformer",)
         return own.model_copy(update=changes)

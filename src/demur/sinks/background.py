@@ -100,12 +100,7 @@ class _State:
 
     def put(self, item: Any) -> None:
         with self._changed:
-            if self._closing or len(self._items) + self._writing >= self._capacity:
-                self.lost += 1
-                if self._dropping:
-                    return
-                self._dropping = True
-            else:
+            if not self._closing and len(self._items) + self._writing < self._capacity:
                 self._items.append(item)
                 if self._idle:
                     self._idle = False
@@ -113,7 +108,10 @@ class _State:
                 elif self._thread is None:
                     self._start()
                 return
-        _log.error("%s: the queue is full; records are dropped", self._name)
+            told, self._dropping = self._dropping, True
+        self._lose(1)
+        if not told:
+            _log.error("%s: the queue is full; records are dropped", self._name)
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name=f"demur-{self._name}", daemon=True)
@@ -149,14 +147,25 @@ class _State:
                 self._tell(str(error))
                 if self._wait_to_retry():
                     continue
-                self.lost += len(batch)
+                self._lose(len(batch))
             except Exception as error:  # noqa: BLE001 - a sink must not fail, nor stop
                 # The type alone: a message may quote what was to be written.
                 self._tell(type(error).__name__)
-                self.lost += len(batch)
+                self._lose(len(batch))
             else:
                 self._failing = False
             return
+
+    def _lose(self, count: int) -> None:
+        with self._changed:
+            self.lost += count
+        for watcher in tuple(_watchers):
+            try:
+                watcher(count)
+            except Exception as error:  # noqa: BLE001 - counting must not end the writing
+                _log.error(
+                    "%s: lost records cannot be counted: %s", self._name, type(error).__name__
+                )
 
     def _wait_to_retry(self) -> bool:
         """Whether there is time for another try."""
@@ -187,11 +196,17 @@ class _State:
 
 
 _states: weakref.WeakSet[_State] = weakref.WeakSet()
+_watchers: list[Callable[[int], object]] = []
 
 
 def records_lost() -> int:
     """Over all queues of this process that are in use."""
     return sum(state.lost for state in tuple(_states))
+
+
+def watch_losses(watcher: Callable[[int], object]) -> None:
+    """Have it called with how many items any queue of this process loses, when it loses them."""
+    _watchers.append(watcher)
 
 
 def _after_fork() -> None:

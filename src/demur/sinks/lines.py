@@ -77,6 +77,10 @@ class LinesWriter:
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield file
         finally:
+            if fcntl is not None:
+                # A child that was forked meanwhile keeps the file open, and its lock with it.
+                with suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_UN)
             os.close(file)
 
     def _current(self, file: int) -> bool:

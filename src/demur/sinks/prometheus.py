@@ -7,12 +7,13 @@ shows them. Labels are bounded: models beyond the first ``MOST_MODELS`` seen cou
 from __future__ import annotations
 
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..errors import MissingExtraError
 from ..policy.schema import Policy
 from ..vocabulary import Attempt, Outcome
-from .background import records_lost
+from .background import records_lost, watch_losses
 from .record import clean
 
 if TYPE_CHECKING:
@@ -99,8 +100,14 @@ class _Metrics:
         self.added: Histogram = Histogram(
             "demur_added_seconds", "Time a caller waited because of demur.", buckets=_SECONDS
         )
-        lost = Gauge("demur_audit_lost_records", "Audit records that were dropped or not written.")
-        lost.set_function(records_lost)
+        # What a worker lost stays lost when it ends. No function: no other process can call it.
+        lost = Gauge(
+            "demur_audit_lost_records",
+            "Audit records that were dropped or not written.",
+            multiprocess_mode="sum",
+        )
+        lost.inc(records_lost())
+        watch_losses(lost.inc)
         self.reloads: Counter = Counter(
             "demur_policy_reloads", "New versions of a policy file, used or not.", ("outcome",)
         )
@@ -162,6 +169,14 @@ class _Metrics:
         return clean(model) or OTHER
 
 
-@cache
+_making = Lock()
+
+
 def _metrics() -> _Metrics:
+    with _making:  # the registry takes no metric twice, and a cache alone would make two at once
+        return _made()
+
+
+@cache
+def _made() -> _Metrics:
     return _Metrics()

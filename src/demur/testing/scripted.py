@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..vocabulary import Chunk, Completion, Outcome, Target
 from ..wire import chat
@@ -34,6 +35,9 @@ class ScriptedError(Exception):
     def __init__(self, status: int) -> None:
         super().__init__(f"scripted status {status}")
         self.status = status
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.status,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,9 @@ class GatewayError(DemurError):
         super().__init__(message)
         self.log = log
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, self.log)
+
 
 def missing() -> str | None:
     """What keeps a proxy from starting here, and the remedy."""
