@@ -63,18 +63,17 @@ class Exchange:
         options = for_fallback(self.options, target, timeout, usual=usual, elsewhere=elsewhere)
         return self._request(client, self._judgeable(options))
 
-    def opened(
-        self, result: Any, target: Target, attempt: int, parts: Callable[[Any], Any]
-    ) -> OpenedStream:
-        """The stream behind what ``send`` gave, with ``parts`` to iterate over its bytes.
-
-        Of a fallback the call's timeout bounded the beginning. The driver bounds what is held, and
-        what is released may pause for as long as without demur.
-        """
-        if attempt:
-            client = self.wiring.clients.get(target.name) or self.client
-            _read_patiently(http_of(result), usual_timeout(self.options, client))
+    def opened(self, result: Any, parts: Callable[[Any], Any]) -> OpenedStream:
+        """The stream behind what ``send`` gave, with ``parts`` to iterate over its bytes."""
         return OpenedStream.of(result, self.shape, parts)
+
+    def read_patiently(self, result: Any, target: Target) -> None:
+        """Lift from a fallback's stream the limit that its opening had.
+
+        The driver bounds what is held, and what is released may pause for as long as without demur.
+        """
+        client = self.wiring.clients.get(target.name) or self.client
+        _read_patiently(http_of(result), usual_timeout(self.options, client))
 
     def emit(self, record: Outcome) -> None:
         if record.finished and "log" in self.plan.rule.actions:
