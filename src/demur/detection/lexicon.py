@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .forking import renewed_in_children
 from .ngrams import Hashes
 
 Floats = NDArray[np.float32]
@@ -45,6 +46,11 @@ class Lexicon:
         self._read = read
         self._width = width
         self._shelves = _Shelf.empty(width), _Shelf.empty(width)
+        self.renew()
+        renewed_in_children(self)
+
+    def renew(self) -> None:
+        """See ``Forkable``. A word whose adding was cut short is not in ``places`` yet."""
         self._adding = threading.Lock()
 
     def look_up(self, words: Sequence[str]) -> tuple[Hashes, Floats]:
