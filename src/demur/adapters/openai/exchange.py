@@ -18,7 +18,7 @@ from ...policy.schema import Policy
 from ...stores import Store
 from ...vocabulary import Completion, Outcome, Target
 from ...wire import Shape
-from .reading import ByteReader, read_parsed, read_raw, sends_events
+from .reading import ByteReader, decoder, read_parsed, read_raw, sends_events
 from .replay import Whole
 from .requests import for_fallback, usual_timeout, wants_raw
 
@@ -155,9 +155,9 @@ class OpenedStream:
         source = http.stream
         kept = _kept_body(http)
         if kept is None:
-            return cls(result, http, source, parts(source), ByteReader(shape, http.headers))
+            return cls(result, http, source, parts(source), ByteReader(shape, decoder(http)))
         # What was kept has no content encoding any more.
-        reader = ByteReader(shape, {})
+        reader = ByteReader(shape)
         return cls(result, http, source, parts(_OnePart(kept)), reader, read_before=True)
 
     def raise_failure(self) -> None:
