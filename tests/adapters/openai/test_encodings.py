@@ -84,6 +84,6 @@ def test_a_body_that_is_not_what_its_encoding_says_passes_unjudged(caller, serve
     """Its reader hears of it from the SDK, as without demur."""
     client = caller.wrap(serve(primary=encoded((b"no gzip", b"at all"), "gzip")))
     stream = caller.create(client, stream=True)
-    with pytest.raises(Exception, match="incorrect header|Connection error"):
+    with pytest.raises(Exception, match=r"incorrect header|Connection error"):
         caller.items(stream)
     assert demur.outcome_of(stream).verdict is None
