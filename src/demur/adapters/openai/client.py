@@ -176,6 +176,7 @@ def _exchange(
             metadata=request.metadata,
             choices=request.choices,
             conversation=request.conversation,
+            elsewhere=wiring.clients,
         )
     except Exception as error:  # noqa: BLE001 - the fail-open edge
         _log.warning("demur: request not judged, reading it failed with %s", type(error).__name__)
