@@ -21,6 +21,7 @@ from ...wire import Shape
 from .reading import ByteReader, decoder, read_parsed, read_raw, sends_events
 from .replay import Whole
 from .requests import for_fallback, usual_timeout, wants_raw
+from .twins import plain_class, unpinned
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,21 +209,8 @@ def http_of(result: Any) -> Any:
     return result if is_http else None
 
 
-def plain_class(cls: type) -> Any:
-    """The class whose ``request`` demur does not override."""
-    return getattr(cls, "_demur_plain", cls)
-
-
 def _read_patiently(http: Any, usual: Any) -> None:
     """Read the body with the read timeout of ``usual``: the transport looks it up as it begins."""
     timeouts = http.request.extensions.get("timeout")
     if isinstance(timeouts, dict):
         timeouts["read"] = getattr(usual, "read", usual)
-
-
-def unpinned(client: Any) -> Any:
-    """The client, free to call another model: an Azure client may be bound to one deployment."""
-    base, pinned, _ = str(client.base_url).partition("/deployments/")
-    if not pinned or not isinstance(client, openai.AzureOpenAI | openai.AsyncAzureOpenAI):
-        return client
-    return plain_class(type(client)).copy(client, base_url=base)
