@@ -197,3 +197,18 @@ async def test_a_body_whose_reader_is_cancelled_is_closed():
         await body.begun.wait()
         group.cancel_scope.cancel()
     assert body.closed
+
+
+async def test_a_timeout_of_the_callers_own_is_heard_as_it_is():
+    """What their code raises on the way to the model is not taken for demur's own limit."""
+    late = TimeoutError("no key in time")
+
+    async def key():
+        raise late
+
+    client = openai.AsyncOpenAI(api_key=key, base_url="http://127.0.0.1:9", max_retries=0)
+    wrapped = demur.wrap(client, fallbacks=["second"], detector=PhraseDetector())
+    with pytest.raises(TimeoutError) as raised:
+        await wrapped.chat.completions.create(model="primary", messages=MESSAGES, stream=True)
+    assert raised.value is late
+    await client.close()

@@ -112,6 +112,8 @@ class AwaitingPort:
             with anyio.fail_after(timeout):
                 result = await self._exchange.send(target, attempt, None)
         except TimeoutError as error:
+            if timeout is None:
+                raise
             raise openai.APITimeoutError(cast(Any, None)) from error
         return self._exchange.opened(result, aiter)
 
