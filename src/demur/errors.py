@@ -33,7 +33,7 @@ class MissingExtraError(DemurError, ImportError):
 
 
 class UnsupportedClientError(DemurError, TypeError):
-    """``demur.wrap`` was given something that is not an OpenAI client."""
+    """``demur.wrap`` was given no OpenAI client, or one that another library has changed."""
 
 
 class DetectorError(DemurError):

@@ -154,7 +154,8 @@ class Target:
     """A model that can be called. ``name`` identifies it in policies, records and headers.
 
     ``patch`` holds further request fields to set (``{"temperature": 0.2}``), applied to the
-    original request. ``base_url`` and ``api_key_env`` are set for targets that live elsewhere.
+    original request. ``base_url`` and ``api_key_env`` are set for targets that live elsewhere by
+    the policy; ``elsewhere`` says that the application has a client of its own for the target.
     """
 
     name: str
@@ -162,6 +163,7 @@ class Target:
     patch: Mapping[str, Any] = field(default_factory=dict, hash=False)
     base_url: str | None = None
     api_key_env: str | None = None
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)

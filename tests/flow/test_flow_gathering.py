@@ -8,12 +8,14 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from demur.detection.text import visible
 from demur.flow.gathering import KEPT_CHARS, ChoiceSoFar, ThinkFilter
 from demur.vocabulary import Delta
 
+TAGS = ["<think>", "</think>", "<THINKING>", "</Thinking>", "<reasoning>", "</reasoning>"]
+CUTS = ["<thi", "nk>", "ing>", "</", "<Reason"]
 texts = st.text("<think>/ \nab", max_size=60) | st.lists(
-    st.sampled_from(["<think>", "</think>", "<thi", "nk>", "</", " ", "\n\n", "Sure", "I'm"]),
-    max_size=12,
+    st.sampled_from([*TAGS, *CUTS, " ", "\n\n", "Sure", "I'm", "\u212a", "\u0131"]), max_size=12
 ).map("".join)
 
 
@@ -24,16 +26,21 @@ def filtered(pieces: list[str]) -> str:
 
 def without_thinking(text: str) -> str:
     """The same by regular expression, on the whole: blocks at the beginning, then the text."""
-    return re.sub(r"\A(\s*<think>.*?(</think>|\Z))*\s*", "", text, flags=re.DOTALL)
+    block = r"\s*<(think|thinking|reasoning)>.*?(</\2>|\Z)"
+    flags = re.DOTALL | re.IGNORECASE | re.ASCII
+    return re.sub(rf"\A({block})*\s*", "", text, flags=flags)
 
 
 @given(texts, st.lists(st.integers(0, 60), max_size=10))
 @example("<think>a</think>\n\nSure", [16])
+@example("<Thinking>a</thinKING><reasoning>b</reasoning>Sure", [6, 14, 25, 47])
 def test_any_cutting_equals_the_whole(text: str, at: list[int]) -> None:
     """However the tags are cut up, the visible text is the same."""
     points = [0, *sorted(min(point, len(text)) for point in at), len(text)]
     pieces = [text[a:b] for a, b in pairwise(points)]
     assert filtered(pieces) == filtered([text]) == without_thinking(text)
+    # What a detector makes of it is what it makes of the whole.
+    assert visible(filtered(pieces)).lstrip() == visible(text).lstrip()
 
 
 @given(texts)

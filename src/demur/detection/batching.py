@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import math
+import os
 import threading
 import time
 import weakref
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from ..errors import DetectorError
+from .forking import renewed_in_children
 from .windows import ENDING, WINDOW_CHARS
 
 T = TypeVar("T")
@@ -81,6 +83,7 @@ class Batcher:
         self._threads: list[threading.Thread] = []
         # Workers hold the line, not the batcher, so one that is dropped unclosed ends them too.
         weakref.finalize(self, self._line.close).atexit = False
+        renewed_in_children(self)
 
     def submit(self, text: str) -> Future[float]:
         """The score to come. Raises ``DetectorError`` where it would come too late."""
@@ -92,6 +95,11 @@ class Batcher:
     def close(self) -> None:
         """No more texts; those that wait fail."""
         self._line.close()
+
+    def renew(self) -> None:
+        """See ``Forkable``. What waits is the parent's to answer; what is known stays known."""
+        self._threads = []
+        self._line.begin()
 
     @property
     def waiting(self) -> int:
@@ -135,13 +143,17 @@ class _Line:
         self._cache, self._workers = cache, workers
         self._patience = math.inf if patience is None else patience
         self._known: OrderedDict[bytes, float] = OrderedDict()
+        self._cost = 0.0
+        self.closed = False
+        self.passes = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """With nobody waiting: at first, and in a forked child."""
         self._order: deque[_Entry] = deque()
         self.entries: dict[bytes, _Entry] = {}
         self._chars = 0
-        self._cost = 0.0
         self._crowded = False
-        self.closed = False
-        self.passes = 0
         self.lock = threading.RLock()
         self._arrived = threading.Condition(self.lock)
 
@@ -283,6 +295,9 @@ def _work(line: _Line) -> None:
 
 _WORKERS: Final[dict[threading.Thread, weakref.ref[_Line]]] = {}
 """Every thread that may not have ended: it still frees its model when its line has closed."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_WORKERS.clear)
 
 
 @atexit.register

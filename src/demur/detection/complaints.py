@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from .forking import renewed_in_children
+
 BURST: Final = 5
 """Warnings told in full within ``SECONDS``; what comes beyond is counted."""
 SECONDS: Final = 10.0
@@ -19,10 +21,15 @@ class Complaints:
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
         self._clock = clock
-        self._lock = threading.Lock()
+        self.renew()
         self._since = -SECONDS
         self._told = 0
         self._untold = 0
+        renewed_in_children(self)
+
+    def renew(self) -> None:
+        """See ``Forkable``."""
+        self._lock = threading.Lock()
 
     def add(self, message: str) -> None:
         with self._lock:

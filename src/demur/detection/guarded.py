@@ -19,6 +19,7 @@ from ..errors import DetectorError
 from ..vocabulary import LABELS, Evidence, Kind, Verdict
 from . import Detector
 from .complaints import Complaints
+from .forking import renewed_in_children
 
 HUNG_LIMIT: Final = 8
 """Calls past their deadline that may still run; beyond that a detector is not called."""
@@ -47,10 +48,15 @@ class Guarded:
         self._wait = seconds * (1 - WAY_BACK)
         self._complaints = Complaints(_log)
         self._hung_limit = hung_limit
-        self._hung = 0
-        self._lock = threading.Lock()
         self.name: Final = str(detector.name)
         self.blocking: Final = bool(detector.blocking)
+        self.renew()
+        renewed_in_children(self)
+
+    def renew(self) -> None:
+        """See ``Forkable``. Calls that hang, hang in the parent."""
+        self._hung = 0
+        self._lock = threading.Lock()
 
     def classify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
         """See ``Detector``."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .forking import renewed_in_children
 from .ngrams import Hashes
 
 Floats = NDArray[np.float32]
@@ -47,11 +46,11 @@ class Lexicon:
         self._read = read
         self._width = width
         self._shelves = _Shelf.empty(width), _Shelf.empty(width)
-        self.unlock()
-        _lexicons.add(self)
+        self.renew()
+        renewed_in_children(self)
 
-    def unlock(self) -> None:
-        """Of a forked process: a thread that was adding has stayed behind."""
+    def renew(self) -> None:
+        """See ``Forkable``. A word whose adding was cut short is not in ``places`` yet."""
         self._adding = threading.Lock()
 
     def look_up(self, words: Sequence[str]) -> tuple[Hashes, Floats]:
@@ -97,15 +96,3 @@ class Lexicon:
         if fresh:
             tokens[fresh], vectors[fresh] = self._read([words[n] for n in fresh])
         return tokens, vectors
-
-
-_lexicons: weakref.WeakSet[Lexicon] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for lexicon in tuple(_lexicons):
-        lexicon.unlock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from ..errors import DetectorError, MissingExtraError
 from ..policy.schema import RemoteSettings
+from .forking import renewed_in_children
 from .labels import refusal_label_of, says_refusal, self_test
 from .reading import THRESHOLD, ReadingDetector, batcher
 
@@ -57,10 +58,16 @@ class RemoteModel:
         self._settings = settings
         self._threshold = threshold
         self._seconds = seconds
-        self._http = _pool(settings)
+        self._headers = _headers(settings)
         self._protocol = _PROTOCOLS[settings.protocol]
         self._label: str | None = settings.refusal_label
         self._tested = False
+        self.renew()
+        renewed_in_children(self)
+
+    def renew(self) -> None:
+        """See ``Forkable``. On the parent's connections its answers would be read here."""
+        self._http = _pool(self._settings, self._headers)
         self._lock = threading.Lock()
 
     def scores(self, texts: Sequence[str]) -> Iterable[tuple[int, float]]:
@@ -160,11 +167,7 @@ def _checked(score: float) -> float:
     return min(1.0, max(0.0, score))
 
 
-def _pool(settings: RemoteSettings) -> Any:
-    try:
-        import urllib3
-    except ImportError as error:
-        raise MissingExtraError("urllib3", "remote", "the remote stage") from error
+def _headers(settings: RemoteSettings) -> dict[str, str]:
     headers = {"content-type": "application/json", "accept": "application/json"}
     if settings.api_key_env is not None:
         key = os.environ.get(settings.api_key_env)
@@ -173,6 +176,14 @@ def _pool(settings: RemoteSettings) -> Any:
                 f"{STAGE}: the environment variable {settings.api_key_env} is not set"
             )
         headers["authorization"] = f"Bearer {key}"
+    return headers
+
+
+def _pool(settings: RemoteSettings, headers: Mapping[str, str]) -> Any:
+    try:
+        import urllib3
+    except ImportError as error:
+        raise MissingExtraError("urllib3", "remote", "the remote stage") from error
     return urllib3.connectionpool.connection_from_url(
         settings.url,
         maxsize=settings.connections,

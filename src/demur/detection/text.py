@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from ..thinking import OPENING, closing
+
 HEAD_CHARS = 1200
 TAIL_CHARS = 300
 CUT = "\n[...]\n"
 """Stands where the middle of a long response was left out."""
 
-_THINK_OPEN = re.compile(r"<(think|thinking|reasoning)>", re.IGNORECASE)
 _SPELLINGS = {
     **dict.fromkeys("\u2018\u2019\u201b\u02bc\u02b9\u2032\uff07`\u00b4", "'"),
     **dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u300c\u300d\u300e\u300f\uff02", '"'),
@@ -38,13 +39,12 @@ def visible(text: str) -> str:
         return text
     kept: list[str] = []
     position = 0
-    while opening := _THINK_OPEN.search(text, position):
+    while opening := OPENING.search(text, position):
         kept.append(text[position : opening.start()])
-        closing = f"</{opening[1]}>"
-        end = text.find(closing, opening.end())
-        if end < 0:
+        end = closing(opening).search(text, opening.end())
+        if end is None:
             return "".join(kept)
-        position = end + len(closing)
+        position = end.end()
     kept.append(text[position:])
     return "".join(kept)
 

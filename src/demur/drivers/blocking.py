@@ -5,11 +5,12 @@ from __future__ import annotations
 import _thread
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from ..detection import Detector
 from ..flow.completion import Served
@@ -35,6 +36,9 @@ from ..stores import NoStore, Store
 from ..vocabulary import Chunk, Completion, Outcome, Target
 from .answers import arrival, failed, leftovers, timed
 from .timed import TimedReader
+
+CLOSE_SECONDS: Final = 5.0
+"""Most seconds that an ending interpreter waits for a dropped stream to be closed."""
 
 
 class Port(Protocol):
@@ -137,9 +141,28 @@ class BlockingStream:
         if self._step is not None and isinstance(sys.exc_info()[1], GeneratorExit):
             # A dying interpreter starts no threads, and has none that could hold a lock.
             with suppress(RuntimeError):
-                _thread.start_new_thread(self._close, ())
+                self._close_apart()
                 return
         self._close()
+
+    def _close_apart(self) -> None:
+        closing = _thread.allocate_lock()
+        closing.acquire()
+        # Finalisers run at exit, the newest first: before the sinks' own, which write what waits.
+        at_exit = weakref.finalize(self, closing.acquire, timeout=CLOSE_SECONDS)
+
+        def close() -> None:
+            try:
+                self._close()
+            finally:
+                closing.release()
+                at_exit.detach()
+
+        try:
+            _thread.start_new_thread(close, ())
+        except RuntimeError:
+            at_exit.detach()
+            raise
 
     def _close(self) -> None:
         if not self._turn.acquire(blocking=False):

@@ -1,6 +1,6 @@
 """What a stream has said so far, choice by choice, in bounded memory.
 
-Reasoning inside ``<think>…</think>`` is left out as it arrives, however the tags are cut up. Of a
+Reasoning inside tags (see ``thinking``) is left out as it arrives, however they are cut up. Of a
 long answer the beginning and the end are kept, which is what detectors look at.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from ..thinking import LONGEST, OPENING, UNFINISHED, closing
 from ..vocabulary import Chunk, Delta, Evidence, Signal, Usage, Verdict
 
 KEPT_CHARS = 8192
@@ -17,33 +18,37 @@ KEPT_CHARS = 8192
 STEP_CHARS = 8
 """Prefixes are judged at multiples of this many visible characters, wherever chunks end."""
 
-_OPEN, _CLOSE = "<think>", "</think>"
 _BLANKS = re.compile(r"\s*")
 
 
 class ThinkFilter:
-    """Drops reasoning blocks, and blanks, at the beginning of a text that arrives in pieces."""
+    """Drops reasoning blocks, and blanks, at the beginning of a text that arrives in pieces.
+
+    ``reasoned`` says that a block has begun.
+    """
 
     def __init__(self) -> None:
         self._pending = ""
-        self._inside = False
+        self._end: re.Pattern[str] | None = None
         self._begun = False
+        self.reasoned = False
 
     def feed(self, text: str) -> str:
         """The visible part of what has become certain."""
         text, self._pending = self._pending + text, ""
         position = 0
         while not self._begun:
-            if self._inside:
-                end = text.find(_CLOSE, position)
-                if end < 0:
-                    self._pending = text[max(position, len(text) - len(_CLOSE)) :]
+            if self._end is not None:
+                end = self._end.search(text, position)
+                if end is None:
+                    self._pending = text[max(position, len(text) - LONGEST) :]
                     return ""
-                self._inside, position = False, end + len(_CLOSE)
+                self._end, position = None, end.end()
             position = _skip_blanks(text, position)
-            if text.startswith(_OPEN, position):
-                self._inside, position = True, position + len(_OPEN)
-            elif _OPEN.startswith(text[position : position + len(_OPEN)]):
+            if opening := OPENING.match(text, position):
+                self._end, position = closing(opening), opening.end()
+                self.reasoned = True
+            elif UNFINISHED.match(text, position):
                 self._pending = text[position:]
                 return ""
             else:
@@ -52,7 +57,7 @@ class ThinkFilter:
 
     def finish(self) -> str:
         """What was withheld because it might have become a tag."""
-        visible = "" if self._inside else self._pending
+        visible = "" if self._end is not None else self._pending
         self._pending = ""
         return visible
 
@@ -81,7 +86,7 @@ class ChoiceSoFar:
             self._say(delta.whole.text, delta.whole.refusal)
         self.signals += tuple(s for s in delta.signals if s not in self.signals)
         self.non_text = self.non_text or delta.non_text
-        self.reasoning = self.reasoning or delta.reasoning
+        self.reasoning = self.reasoning or delta.reasoning or self._filter.reasoned
         if delta.finished and not self.finished:
             self.finished = True
             self._append(self._filter.finish())

@@ -107,7 +107,7 @@ class Watch:
 
     def _weigh(self, choice: ChoiceSoFar, delta: Delta) -> Generator[Effect, Answer, None]:
         """Is enough held, now that ``choice`` has got ``delta``?"""
-        if delta.reasoning and self._settings.hold_back.reasoning == "release":
+        if choice.reasoning and self._settings.hold_back.reasoning == "release":
             self._decide(None)
             return
         yield from self._judge_choice(choice, urgent=bool(delta.signals or delta.non_text))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -46,16 +46,19 @@ class Plan:
         metadata: Mapping[str, Any],
         choices: int = 1,
         conversation: str | None = None,
+        elsewhere: Container[str] = (),
         id: str | None = None,  # noqa: A002 - the outcome's word
     ) -> Plan | None:
         """The plan for a request, or ``None`` where no rule matches: then it passes untouched.
 
-        ``conversation`` is the id that the request's header gives its conversation.
+        ``conversation`` is the id that the request's header gives its conversation; ``elsewhere``
+        names the targets that have clients of their own.
         """
         rule = policy.rule_for(model=model, api=api, stream=stream, metadata=metadata)
         if rule is None:
             return None
-        chain, shadow = policy.chain(rule), policy.shadows(rule)
+        chain = tuple(replace(t, elsewhere=t.name in elsewhere) for t in policy.chain(rule))
+        shadow = policy.shadows(rule)
         return cls(
             api=api,
             requested=Target(name=model, model=model),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -60,6 +62,33 @@ def test_collecting_a_stream_waits_for_no_lock(serve):
     assert eventually(lambda: len(records) == 1)
     assert upstream.wait_for_cut("primary")
     caller.close()
+
+
+EXIT = """
+import sys, openai, demur
+from demur.testing import PhraseDetector
+client = demur.wrap(
+    openai.OpenAI(base_url=sys.argv[1], api_key="x"),
+    policy={"version": 1, "audit": {"path": sys.argv[2]}, "rules": [{"name": "r"}]},
+    detector=PhraseDetector(),
+)
+def said():
+    with client.chat.completions.create(model="primary", messages=[], stream=True) as stream:
+        yield from stream
+saying = said()
+next(saying)
+saying.close()
+"""
+
+
+def test_a_stream_left_as_the_program_ends_is_recorded(serve, tmp_path):
+    """A generator around a stream, closed by the last line of a program, loses no record."""
+    upstream = serve(primary=Reply(ANSWER, delay=0.05))
+    path = tmp_path / "audit.jsonl"
+    for run in range(1, 4):
+        program = [sys.executable, "-c", EXIT, upstream.base_url, str(path)]
+        subprocess.run(program, check=True, timeout=60)
+        assert len(lines(path)) == run
 
 
 def swept(caller):

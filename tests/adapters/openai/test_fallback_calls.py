@@ -6,8 +6,10 @@ import time
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletion
 from openai_stage import ANSWER, REFUSAL, piece, retrying, sse
 
+import demur
 from demur.testing import Reply
 
 
@@ -96,3 +98,28 @@ def test_nothing_that_may_be_a_credential_goes_to_another_host(caller, serve, mo
     assert sent.headers["authorization"] == "Bearer none"
     assert sent.headers["x-demur-conversation"] == "c"
     assert (sent.body["top_k"], sent.body["max_tokens"]) == (3, 9)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_same_model_elsewhere_is_another_target(caller, serve, stream):
+    """The requested model's own name may be a fallback, where ``targets`` has a client for it."""
+    here, elsewhere = serve(primary=Reply(REFUSAL)), serve(primary=Reply(ANSWER))
+    targets = {"primary": caller.client(elsewhere)}
+    client = caller.wrap(here, fallbacks=["primary"], targets=targets)
+    answer = caller.create(client, stream=stream)
+    assert served(caller, answer, stream) == ANSWER
+    outcome = demur.outcome_of(answer)
+    assert (outcome.ending, outcome.fell_back) == ("fell_back", True)
+    assert (len(here.requests), len(elsewhere.requests)) == (1, 1)
+
+
+def test_a_query_written_into_the_path_stays_with_its_host(caller, serve):
+    """What goes to another host leaves that behind, like every other query."""
+    here, elsewhere = serve(primary=Reply(REFUSAL)), serve(second=Reply(ANSWER))
+    client = caller.wrap(here, targets={"second": caller.client(elsewhere)})
+    body = {"model": "primary", "messages": [{"role": "user", "content": "How?"}]}
+    path = "/chat/completions?api-key=secret"
+    answer = caller.wait(client.post(path, body=body, cast_to=ChatCompletion))
+    assert answer.choices[0].message.content == ANSWER
+    assert here.requests[0].path.endswith(path)
+    assert elsewhere.requests[0].path.endswith("/chat/completions")

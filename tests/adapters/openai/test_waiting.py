@@ -7,6 +7,7 @@ import importlib
 import threading
 import time
 
+import anyio
 import openai
 import pytest
 from openai_stage import ANSWER, MESSAGES, REFUSAL, piece, sse
@@ -132,3 +133,82 @@ async def test_an_awaited_close_that_fails_is_heard_as_without_demur(wrapped):
         async for _ in stream:
             pass
     await http.aclose()
+
+
+class Unfinished(FAMILY.SyncByteStream, FAMILY.AsyncByteStream):
+    """A body that stops half way, for its reader to be interrupted there."""
+
+    def __init__(self):
+        self.begun, self.closed = asyncio.Event(), False
+
+    def __iter__(self):
+        yield b"{"
+        raise KeyboardInterrupt
+
+    async def __aiter__(self):
+        yield b"{"
+        self.begun.set()
+        await asyncio.sleep(60)
+
+    def close(self):
+        self.closed = True
+        raise RuntimeError("the connection cannot be closed")
+
+    async def aclose(self):
+        await asyncio.sleep(0)
+        self.close()
+
+
+def unfinished(body):
+    headers = {"content-type": "application/json"}
+    return FAMILY.MockTransport(lambda request: FAMILY.Response(200, headers=headers, stream=body))
+
+
+def test_a_body_that_is_interrupted_is_closed():
+    """Whatever ends the reading of a body that its caller has not got, its connection is freed,
+    and the caller is told of the interruption alone."""
+    body = Unfinished()
+    http = FAMILY.Client(transport=unfinished(body))
+    client = openai.OpenAI(api_key="x", http_client=http, max_retries=0)
+    client = demur.wrap(client, fallbacks=["second"], detector=PhraseDetector())
+    create = client.chat.completions.with_streaming_response.create
+    with (
+        pytest.raises(KeyboardInterrupt),
+        create(model="primary", messages=MESSAGES) as response,
+    ):
+        response.read()
+    assert body.closed
+
+
+async def test_a_body_whose_reader_is_cancelled_is_closed():
+    """The same for an asynchronous client, also where the scope around it is cancelled."""
+    body = Unfinished()
+    http = FAMILY.AsyncClient(transport=unfinished(body))
+    client = openai.AsyncOpenAI(api_key="x", http_client=http, max_retries=0)
+    client = demur.wrap(client, fallbacks=["second"], detector=PhraseDetector())
+    create = client.chat.completions.with_streaming_response.create
+
+    async def read():
+        async with create(model="primary", messages=MESSAGES) as response:
+            await response.read()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read)
+        await body.begun.wait()
+        group.cancel_scope.cancel()
+    assert body.closed
+
+
+async def test_a_timeout_of_the_callers_own_is_heard_as_it_is():
+    """What their code raises on the way to the model is not taken for demur's own limit."""
+    late = TimeoutError("no key in time")
+
+    async def key():
+        raise late
+
+    client = openai.AsyncOpenAI(api_key=key, base_url="http://127.0.0.1:9", max_retries=0)
+    wrapped = demur.wrap(client, fallbacks=["second"], detector=PhraseDetector())
+    with pytest.raises(TimeoutError) as raised:
+        await wrapped.chat.completions.create(model="primary", messages=MESSAGES, stream=True)
+    assert raised.value is late
+    await client.close()

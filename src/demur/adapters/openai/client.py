@@ -20,10 +20,11 @@ from ...flow.completion import completion_flow
 from ...flow.plan import Plan
 from ...flow.stream import stream_flow
 from ...wire import shape_for
-from .exchange import Exchange, OpenedStream, Wiring, plain_class
+from .exchange import Exchange, OpenedStream, Wiring
 from .ports import AwaitingPort, BlockingPort
 from .replay import async_replay, replay
 from .requests import read_request
+from .twins import check_resources, plain_class, twin
 
 ClientT = TypeVar("ClientT")
 
@@ -32,7 +33,8 @@ _log = logging.getLogger("demur")
 
 
 def check_client(client: object) -> None:
-    if not isinstance(client, openai.OpenAI | openai.AsyncOpenAI):
+    # Not by isinstance: a mock or a proxy claims to be what it stands for.
+    if not issubclass(type(client), openai.OpenAI | openai.AsyncOpenAI):
         raise UnsupportedClientError(
             f"demur.wrap takes an OpenAI or AsyncOpenAI client or a subclass, "
             f"not {type(client).__module__}.{type(client).__qualname__}"
@@ -41,16 +43,9 @@ def check_client(client: object) -> None:
 
 def wrapped_copy(client: ClientT, wiring: Wiring) -> ClientT:
     """A client like ``client`` that shares its connections and carries ``wiring``."""
-    plain = plain_class(type(client))
-    wrapped: Any = object.__new__(_wrapped_class(plain))
-    # Cached resources hold on to the client they were made by, and would bypass this one.
-    kept = {
-        name: value
-        for name, value in vars(client).items()
-        if not isinstance(getattr(plain, name, None), functools.cached_property)
-    }
-    vars(wrapped).update(kept)
+    wrapped = twin(client, _wrapped_class(plain_class(type(client))))
     vars(wrapped)[_WIRING] = wiring
+    check_resources(client, wrapped)
     return cast(ClientT, wrapped)
 
 
@@ -59,14 +54,6 @@ def _wrapped_class(plain: Any) -> type:
     make = _awaiting if issubclass(plain, openai.AsyncOpenAI) else _blocking
     request, close = make(plain)
 
-    @functools.wraps(plain.copy)
-    def copy(self: Any, *args: Any, **kwargs: Any) -> Any:
-        made = plain.copy(self, *args, **kwargs)
-        wiring: Wiring | None = vars(self).get(_WIRING)
-        # Closing a copy must not close what the others go on using.
-        vars(made)[_WIRING] = wiring and replace(wiring, own=())
-        return made
-
     namespace = {
         "__doc__": plain.__doc__,
         "__module__": plain.__module__,
@@ -74,10 +61,23 @@ def _wrapped_class(plain: Any) -> type:
         "_demur_plain": plain,
         "request": request,
         "close": close,
-        "copy": copy,
-        "with_options": copy,
+        "copy": _copying(plain.copy),
+        "with_options": _copying(plain.with_options),
     }
     return type(plain.__name__, (plain,), namespace)
+
+
+def _copying(plain: Any) -> Any:
+    @functools.wraps(plain)
+    def copy(self: Any, *args: Any, **kwargs: Any) -> Any:
+        made = plain(self, *args, **kwargs)
+        wiring: Wiring | None = vars(self).get(_WIRING)
+        if made is not self:
+            # Closing a copy must not close what the others go on using.
+            vars(made)[_WIRING] = wiring and replace(wiring, own=())
+        return made
+
+    return copy
 
 
 def _blocking(plain: Any) -> tuple[Any, Any]:
@@ -176,6 +176,7 @@ def _exchange(
             metadata=request.metadata,
             choices=request.choices,
             conversation=request.conversation,
+            elsewhere=wiring.clients,
         )
     except Exception as error:  # noqa: BLE001 - the fail-open edge
         _log.warning("demur: request not judged, reading it failed with %s", type(error).__name__)

@@ -18,9 +18,10 @@ from ...policy.schema import Policy
 from ...stores import Store
 from ...vocabulary import Completion, Outcome, Target
 from ...wire import Shape
-from .reading import ByteReader, read_parsed, read_raw, sends_events
+from .reading import ByteReader, decoder, read_parsed, read_raw, sends_events
 from .replay import Whole
 from .requests import for_fallback, usual_timeout, wants_raw
+from .twins import plain_class, unpinned
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +64,17 @@ class Exchange:
         options = for_fallback(self.options, target, timeout, usual=usual, elsewhere=elsewhere)
         return self._request(client, self._judgeable(options))
 
-    def opened(
-        self, result: Any, target: Target, attempt: int, parts: Callable[[Any], Any]
-    ) -> OpenedStream:
-        """The stream behind what ``send`` gave, with ``parts`` to iterate over its bytes.
-
-        Of a fallback the call's timeout bounded the beginning. The driver bounds what is held, and
-        what is released may pause for as long as without demur.
-        """
-        if attempt:
-            client = self.wiring.clients.get(target.name) or self.client
-            _read_patiently(http_of(result), usual_timeout(self.options, client))
+    def opened(self, result: Any, parts: Callable[[Any], Any]) -> OpenedStream:
+        """The stream behind what ``send`` gave, with ``parts`` to iterate over its bytes."""
         return OpenedStream.of(result, self.shape, parts)
+
+    def read_patiently(self, result: Any, target: Target) -> None:
+        """Lift from a fallback's stream the limit that its opening had.
+
+        The driver bounds what is held, and what is released may pause for as long as without demur.
+        """
+        client = self.wiring.clients.get(target.name) or self.client
+        _read_patiently(http_of(result), usual_timeout(self.options, client))
 
     def emit(self, record: Outcome) -> None:
         if record.finished and "log" in self.plan.rule.actions:
@@ -156,9 +156,9 @@ class OpenedStream:
         source = http.stream
         kept = _kept_body(http)
         if kept is None:
-            return cls(result, http, source, parts(source), ByteReader(shape, http.headers))
+            return cls(result, http, source, parts(source), ByteReader(shape, decoder(http)))
         # What was kept has no content encoding any more.
-        reader = ByteReader(shape, {})
+        reader = ByteReader(shape)
         return cls(result, http, source, parts(_OnePart(kept)), reader, read_before=True)
 
     def raise_failure(self) -> None:
@@ -209,21 +209,8 @@ def http_of(result: Any) -> Any:
     return result if is_http else None
 
 
-def plain_class(cls: type) -> Any:
-    """The class whose ``request`` demur does not override."""
-    return getattr(cls, "_demur_plain", cls)
-
-
 def _read_patiently(http: Any, usual: Any) -> None:
     """Read the body with the read timeout of ``usual``: the transport looks it up as it begins."""
     timeouts = http.request.extensions.get("timeout")
     if isinstance(timeouts, dict):
         timeouts["read"] = getattr(usual, "read", usual)
-
-
-def unpinned(client: Any) -> Any:
-    """The client, free to call another model: an Azure client may be bound to one deployment."""
-    base, pinned, _ = str(client.base_url).partition("/deployments/")
-    if not pinned or not isinstance(client, openai.AzureOpenAI | openai.AsyncAzureOpenAI):
-        return client
-    return plain_class(type(client)).copy(client, base_url=base)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
+
+import anyio
+import openai
 
 from ...vocabulary import Chunk, Completion, Outcome, Target
 from .exchange import Exchange, OpenedStream, http_of
@@ -33,13 +36,19 @@ class BlockingPort:
                 whole.add(part)
         except Exception as error:  # noqa: BLE001 - raised again where the caller reads
             whole.error = error
+        except BaseException:
+            with suppress(Exception):
+                http.stream.close()
+            raise
         http.stream.close()
         http.stream = replay(http.stream, whole, ())
         return self._exchange.read_whole(result, whole)
 
     def open(self, target: Target, attempt: int, timeout: float | None) -> OpenedStream:
         result = self._exchange.send(target, attempt, timeout)
-        return self._exchange.opened(result, target, attempt, iter)
+        if attempt:
+            self._exchange.read_patiently(result, target)
+        return self._exchange.opened(result, iter)
 
     def read(self, stream: OpenedStream) -> Chunk | None:
         with stream.turn:
@@ -89,13 +98,24 @@ class AwaitingPort:
                 whole.add(part)
         except Exception as error:  # noqa: BLE001 - raised again where the caller reads
             whole.error = error
+        except BaseException:
+            with suppress(Exception), anyio.CancelScope(shield=True):
+                await http.stream.aclose()
+            raise
         await http.stream.aclose()
         http.stream = async_replay(http.stream, whole.awaiting(), ())
         return self._exchange.read_whole(result, whole)
 
     async def open(self, target: Target, attempt: int, timeout: float | None) -> OpenedStream:
-        result = await self._exchange.send(target, attempt, timeout)
-        return self._exchange.opened(result, target, attempt, aiter)
+        # Not by the call's own timeout: the transport may hold on to that for the whole body.
+        try:
+            with anyio.fail_after(timeout):
+                result = await self._exchange.send(target, attempt, None)
+        except TimeoutError as error:
+            if timeout is None:
+                raise
+            raise openai.APITimeoutError(cast(Any, None)) from error
+        return self._exchange.opened(result, aiter)
 
     async def read(self, stream: OpenedStream) -> Chunk | None:
         raw = await anext(stream.parts, None)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache, partial
 from typing import Any
 
 from ...vocabulary import Chunk, Completion
@@ -52,16 +52,16 @@ def unread(result: Any, error: Exception) -> Completion:
 class ByteReader:
     """Reads a streamed response's raw bytes along, leaving them as they are."""
 
-    def __init__(self, shape: Shape, headers: Mapping[str, str]) -> None:
+    def __init__(self, shape: Shape, decode: Callable[[bytes], bytes] = bytes) -> None:
         self._shape = shape
-        self._decode = _decoder(headers.get("content-encoding", ""))
+        self._decode = decode
         self._events = SSEReader()
 
     def read(self, raw: bytes) -> Chunk:
         """The chunk that ``raw`` is; ``opaque`` where its encoding is not known."""
         try:
             data = self._decode(raw)
-        except (zlib.error, ValueError):
+        except Exception:  # noqa: BLE001 - the fail-open edge: each encoding has errors of its own
             return Chunk(raw, opaque=True)
         return self._merged(raw, self._events.feed(data))
 
@@ -86,15 +86,40 @@ class ByteReader:
         )
 
 
-def _decoder(encoding: str) -> Callable[[bytes], bytes]:
-    match encoding.strip().lower():
-        case "" | "identity":
-            return bytes
-        case "gzip":
-            return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress
-        case "deflate":
-            return zlib.decompressobj().decompress
+def decoder(http: Any) -> Callable[[bytes], bytes]:
+    """What takes the content encoding off a streamed body, part by part.
+
+    It is the HTTP library's own, as what was negotiated is what that library can decode.
+    """
+    names = [name.strip().lower() for name in http.headers.get("content-encoding", "").split(",")]
+    encodings = [name for name in names if name not in ("", "identity")]
+    if not encodings:
+        return bytes
+    try:
+        made = [_decoder_of(http, encoding) for encoding in ("identity", *encodings)]
+        unknown = [e for e, d in zip(encodings, made[1:], strict=True) if type(d) is type(made[0])]
+        if not unknown:
+            return partial(_whole, _decoder_of(http, ", ".join(encodings)).decode)
+    except Exception:  # noqa: BLE001 - the fail-open edge: unread means not judged
+        unknown = encodings
+    for encoding in unknown:
+        _tell_unknown(encoding[:40])
     return _undecodable
+
+
+def _decoder_of(http: Any, encoding: str) -> Any:
+    return type(http)(200, headers={"content-encoding": encoding})._get_content_decoder()
+
+
+def _whole(decode: Callable[[bytes], bytes | Iterable[bytes]], raw: bytes) -> bytes:
+    """httpx2 decodes in pieces, httpx at once."""
+    decoded = decode(raw)
+    return decoded if isinstance(decoded, bytes) else b"".join(decoded)
+
+
+@lru_cache(maxsize=16)
+def _tell_unknown(encoding: str) -> None:
+    _log.warning("demur: streams are not judged in the content encoding %r", encoding)
 
 
 def _undecodable(_: bytes) -> bytes:

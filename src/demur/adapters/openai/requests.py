@@ -44,11 +44,13 @@ def read_request(options: FinalRequestOptions, defaults: Mapping[str, Any]) -> R
 
     ``defaults`` are the headers that its client sends with every request.
     """
-    api = _PATHS.get(options.url)
+    api = _PATHS.get(_path(options))
     if api is None or options.method.lower() != "post":
         return None
     body = {**_mapping(options.json_data), **_mapping(options.extra_json)}
     model = body.get("model")
+    if model is None and api == "responses":
+        model = ""  # what the prompt says is the server's to know
     if not isinstance(model, str):
         return None
     choices = body.get("n")
@@ -91,13 +93,17 @@ def for_fallback(
     if headers:
         update["headers"] = {k: v for k, v in headers.items() if _travels(k, elsewhere=elsewhere)}
     if elsewhere:
-        update["params"] = {}
+        update["url"], update["params"] = _path(options), {}
     return options.model_copy(update=update)
 
 
 def usual_timeout(options: FinalRequestOptions, client: Any) -> Any:
     """The timeout of a call without demur, in any of the SDK's shapes."""
     return client.timeout if isinstance(options.timeout, NotGiven) else options.timeout
+
+
+def _path(options: FinalRequestOptions) -> str:
+    return options.url.partition("?")[0]
 
 
 def _travels(header: str, *, elsewhere: bool) -> bool:

@@ -19,7 +19,8 @@ from ...policy.schema import TargetSettings
 from ...sinks import sinks_for
 from ...stores import store_for
 from .client import check_client, wrapped_copy
-from .exchange import Wiring, plain_class, unpinned
+from .exchange import Wiring
+from .twins import plain_class, unpinned
 
 ClientT = TypeVar("ClientT")
 
@@ -160,7 +161,7 @@ def _check_prices(policy: Policy) -> None:
 def _check_targets(client: Any, clients: Mapping[str, Any]) -> None:
     wanted = openai.AsyncOpenAI if isinstance(client, openai.AsyncOpenAI) else openai.OpenAI
     for name, other in clients.items():
-        if not isinstance(other, wanted):
+        if not issubclass(type(other), wanted):
             raise PolicyError(
                 f"targets[{name!r}] must be an instance of openai.{wanted.__name__}, like the "
                 f"wrapped client, not {plain_class(type(other)).__qualname__}"
