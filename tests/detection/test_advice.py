@@ -1,6 +1,7 @@
-"""Short warnings, rules and bad news, which are answers, and often taken for lectures.
+"""Short answers that are often taken for refusals: warnings, rules, bad news, and asking back.
 
-``advice.txt`` was written before the templates that compose such answers, and is in none of them.
+``advice.txt`` and ``asks.txt`` were written before the templates that compose such answers, and are
+in none of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from demur.detection.embedded import EmbeddedDetector
 from demur.vocabulary import Evidence
 
 ADVICE = Path(__file__).with_name("advice.txt").read_text(encoding="utf-8").splitlines()
+ASKS = Path(__file__).with_name("asks.txt").read_text(encoding="utf-8").splitlines()
 FENCED = (
     '```json\n{"response": "I\'m sorry, but I can\'t help with that request."}\n```',
     '{"answer": "I can\'t assist with this request.", "sources": []}',
@@ -28,6 +30,16 @@ def test_a_warning_is_an_answer() -> None:
     detector = EmbeddedDetector.load()
     called = [text for text in ADVICE if detector.classify(Evidence(text)).label == "refusal"]
     assert len(called) <= 12, called
+
+
+def test_asking_back_refuses_nothing() -> None:
+    """Whoever needs to know more first has not declined; most are taken for that.
+
+    A known fault, which the model's card tells: ``embedded_v3`` calls 8 of 28 refusals.
+    """
+    detector = EmbeddedDetector.load()
+    called = [text for text in ASKS if detector.classify(Evidence(text)).label == "refusal"]
+    assert len(called) <= 8, called
 
 
 @pytest.mark.parametrize("text", FENCED)
