@@ -50,7 +50,6 @@ def test_encoder(start: Path) -> None:
     pretrained = Pretrained.read(start)
     settings = EncoderSettings(depth=DEPTH, head=20, tail=8)
     net = TorchEncoder(pretrained, range(len(pretrained.pieces)), settings)
-    torch.nn.init.normal_(net.head.weight, std=0.05)
     encoder = Encoder.build(net.arrays())
     read = [encoder.pieces.read(judged(t), 20, 8) for t in TEXTS]
     net.eval()
@@ -88,26 +87,6 @@ def test_encoder_is_trained_and_reproducible(
     once, again = run(), run()
     for name, value in once.items():
         np.testing.assert_array_equal(value, again[name])
-
-
-def test_the_mean_of_encoders(start: Path) -> None:
-    """Every weight lies between those of the runs, which began alike."""
-    from demur.training.encoder import TorchEncoder, averaged
-    from demur.training.recipe import EncoderSettings
-
-    settings = EncoderSettings(depth=1, pieces=100)
-    nets = [TorchEncoder(Pretrained.read(start), range(100), settings) for _ in range(2)]
-    for one, other in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
-        assert torch.equal(one, other)
-    with torch.no_grad():
-        for number, net in enumerate(nets):
-            net.head.bias.add_(number)
-            net.layers[0].q.weight.add_(number)
-    before = nets[0].layers[0].q.weight.clone()
-    mean = averaged(nets)
-    torch.testing.assert_close(mean.layers[0].q.weight, before + 0.5)
-    torch.testing.assert_close(mean.head.bias, torch.full_like(mean.head.bias, 0.5))
-    assert torch.equal(mean.word.weight, nets[1].word.weight)
 
 
 def test_the_quicker_precision_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from demur.training.recipe import recipe_of
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-ENCODER = {"depth": 1, "pieces": 100, "texts": 240, "batch": 4, "runs": 2, "head": 20, "tail": 8}
+ENCODER = {"depth": 1, "pieces": 100, "texts": 400, "batch": 4, "head": 20, "tail": 8}
 NETWORK = {
     **EMBEDDED,
     "fit": {**EMBEDDED["fit"], "epochs": 2, "texts": 100},
@@ -81,8 +81,8 @@ def tuned(plain_data: Path, base: Path, tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.parametrize(
     ("name", "step"),
     [
-        ("reading", 5), ("network", 3), ("network", 5), ("network", 8), ("encoder 1", 1),
-        ("encoder 1", 41), ("encoder 2", 17),
+        ("reading", 5), ("network", 3), ("network", 5), ("network", 8), ("encoder", 1),
+        ("encoder", 41), ("encoder", 77),
     ],
 )  # fmt: skip
 def test_an_embedded_run_goes_on(embedded: Any, tmp_path: Path, name: str, step: int) -> None:

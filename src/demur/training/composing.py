@@ -64,8 +64,6 @@ class Composer:
             (0.04, self._short),
             (0.05, self._continued),
             (0.07, self._listed),
-            (0.04, self._advised),
-            (0.06, self._asking),
         )
 
     def compose(self, number: int) -> list[Row]:
@@ -153,17 +151,6 @@ class Composer:
     def _normal_then_real(self, lang: str) -> str:
         real = self._real(self._normal, lang)
         return f"{self._pick(lang, 'normal')}\n\n{real[: self._length()]}"
-
-    def _advised(self, lang: str) -> str:
-        """What stands on the other side of a lecture: warnings and rules somebody asked for."""
-        parts = [self._pick(lang, "advice"), *self._some(lang, "advice", 0.4)]
-        if self._chance(0.25):
-            parts.insert(0, self._begun(lang))
-        return self._join(lang, [*dict.fromkeys(parts), *self._some(lang, "details", 0.3)])
-
-    def _asking(self, lang: str) -> str:
-        """Asks back for what is missing, which delivers nothing yet and refuses nothing."""
-        return self._join(lang, [self._pick(lang, "asks"), *self._some(lang, "asks", 0.25)])
 
     def _letter(self, lang: str) -> str:
         text = self._fill(lang, self._pick(lang, "letters"))

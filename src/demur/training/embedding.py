@@ -16,13 +16,12 @@ from ..detection.network import Network
 from ..detection.text import HEAD_CHARS, TAIL_CHARS
 from .calibration import calibrate
 from .checkpoints import Checkpoints, State
-from .encoder import TorchEncoder, averaged
 from .features import choose
 from .fitting import KINDS, Fit, read
 from .fresh import Fresh
 from .material import Material
 from .pretrained import Pretrained
-from .recipe import EmbeddedRecipe, EncoderSettings
+from .recipe import EmbeddedRecipe
 from .rows import clean
 from .running import Progress
 from .second import EncoderFit
@@ -49,7 +48,9 @@ def build_embedded(
     save(folder / "weights.npz", arrays)
     encoder = None
     if start is not None and recipe.encoder is not None:
-        opinion = _encoder(recipe, recipe.encoder, start, material, checkpoints, stage).arrays()
+        second = EncoderFit(recipe, recipe.encoder, start, material.rows, material.fresh(recipe))
+        second.run(stage("encoder"), checkpoints.keeper("encoder"))
+        opinion = second.net.arrays()
         save(folder / "encoder.npz", opinion)
         encoder = Encoder.build(opinion)
     found = calibrate(
@@ -58,25 +59,6 @@ def build_embedded(
     (folder / "config.json").write_text(
         json.dumps(configuration(recipe, found), indent=2) + "\n", encoding="utf-8"
     )
-
-
-def _encoder(
-    recipe: EmbeddedRecipe,
-    settings: EncoderSettings,
-    start: Pretrained,
-    material: Material,
-    checkpoints: Checkpoints,
-    stage: Callable[[str], Progress],
-) -> TorchEncoder:
-    """Trained as often as the recipe says, on other draws each time; the weights' mean."""
-    nets = []
-    for turn in range(settings.runs):
-        name = "encoder" if settings.runs == 1 else f"encoder {turn + 1}"
-        drawn = recipe.model_copy(update={"seed": recipe.seed + turn})
-        fit = EncoderFit(drawn, settings, start, material.rows, material.fresh(drawn))
-        fit.run(stage(name), checkpoints.keeper(name.replace(" ", "-")))
-        nets.append(fit.net)
-    return averaged(nets)
 
 
 def save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

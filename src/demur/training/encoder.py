@@ -68,9 +68,6 @@ class TorchEncoder(nn.Module):
         self.drop = nn.Dropout(settings.dropout)
         self._copy(start)
         self.word.weight.requires_grad_(False)
-        # Runs whose weights are to be averaged must begin alike.
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
 
     def forward(self, pieces: Tensor, real: Tensor) -> Tensor:
         length = pieces.shape[1]
@@ -136,18 +133,6 @@ class TorchEncoder(nn.Module):
             else:
                 found[place] = value
         return found
-
-
-def averaged(nets: Sequence[TorchEncoder]) -> TorchEncoder:
-    """The first, with every weight the mean of all of theirs.
-
-    Runs from one start mostly end in one basin, where the mean does better than each
-    (Wortsman et al. 2022, "Model soups").
-    """
-    states = [net.state_dict() for net in nets]
-    means = {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
-    nets[0].load_state_dict(means)
-    return nets[0]
 
 
 def prune(start: Pretrained, texts: Iterable[str], number: int) -> list[int]:

@@ -75,7 +75,6 @@ class EncoderSettings(Settings):
     rate: Annotated[float, Field(gt=0.0)] = 2e-4
     prefixes: Share = 0.3
     dropout: Share = 0.1
-    runs: Annotated[int, Field(ge=1, description="Runs whose weights are averaged.")] = 1
     composed: Annotated[Share, Field(description="Share of fresh texts.")] = 0.4
     unsure: Annotated[Share, Field(description="Share of normal answers it may be asked of.")] = (
         0.05
