@@ -105,6 +105,14 @@ def test_rescore(tmp_path: Path) -> None:
     assert json.loads(done.output)["likely"]["precision"]["value"] == 1.0
 
 
+def test_rescore_without_texts(tmp_path: Path) -> None:
+    """What is missing is told, and no option that the command does not have."""
+    done = run(write(tmp_path / "labels.jsonl", [{"label": 1}]), "--precision", "0.9", "--rescore")
+    assert done.exit_code == 2
+    assert "every row needs its text under 'response'" in " ".join(done.output.split())
+    assert "--field" not in done.output
+
+
 @pytest.mark.parametrize(
     ("rows", "told"),
     [

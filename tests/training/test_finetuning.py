@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from training_stage import TRANSFORMER, contents, plain_rows, stage
+from training_stage import TRANSFORMER, contents, plain_rows, stage, write_base
 
 from demur.detection.transformer import TransformerDetector
 from demur.errors import DemurError, InputError, ModelError
@@ -105,6 +105,19 @@ def test_the_same_seed_tunes_the_same(
     assert contents(build(base, plain_data, tmp_path / "same")) == contents(folder)
     other = contents(build(base, plain_data, tmp_path / "other", seed=43))
     assert other["model.safetensors"] != contents(folder)["model.safetensors"]
+
+
+def test_a_base_with_fewer_places_than_its_tokenizer_says(tmp_path: Path) -> None:
+    """Texts are cut at what the network can read."""
+    from demur.training.classifier import Classifier
+
+    write_base(tmp_path, places=40)
+    recipe = recipe_of({**TRANSFORMER, "base": str(tmp_path)})
+    assert isinstance(recipe, TransformerRecipe)
+    classifier = Classifier.load(recipe)
+    ids = classifier.read("the capital of Australia " * 100)
+    assert len(ids) == 38
+    assert classifier.net(torch.tensor([ids])).logits.shape == (1, 2)
 
 
 def test_the_best_epoch_is_kept(base: Path, plain_data: Path) -> None:

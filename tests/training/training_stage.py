@@ -87,7 +87,7 @@ def plain_rows(number: int) -> list[Row]:
     return rows
 
 
-def write_base(folder: Path) -> None:
+def write_base(folder: Path, places: int = 514) -> None:
     """An untrained encoder, shaped as DistilRoBERTa, with a tokenizer, as its hub page has it."""
     import torch
     from tokenizers import ByteLevelBPETokenizer
@@ -106,7 +106,7 @@ def write_base(folder: Path) -> None:
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=64,
-        max_position_embeddings=514,
+        max_position_embeddings=places,
     )
     RobertaForMaskedLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -16,6 +16,7 @@ from ..lines import FAILURES, reason, value_of
 
 _GZIP = b"\x1f\x8b"
 _MOST_NAMES = 8
+_NAME_THE_FIELD: Final = "name the field that holds the response with --field"
 ABSENT: Final = object()
 """Where a row has no such field."""
 
@@ -77,26 +78,22 @@ class Lines:
             raise InputError(f"{where}: {kind_of(row)} where one JSON object must stand")
         return row
 
-    def text(self, row: dict[str, Any], field: str, number: int) -> str:
+    def text(
+        self, row: dict[str, Any], field: str, number: int, remedy: str = _NAME_THE_FIELD
+    ) -> str:
         """See ``text_in``."""
-        return text_in(row, field, f"{self.name}:{number}")
+        return text_in(row, field, f"{self.name}:{number}", remedy)
 
 
-def text_in(row: dict[str, Any], field: str, where: str) -> str:
+def text_in(row: dict[str, Any], field: str, where: str, remedy: str = _NAME_THE_FIELD) -> str:
     """The text in ``field``; a null is an empty text. A dot goes one level deeper."""
     value, inside = value_in(row, field)
     if value is ABSENT:
-        raise InputError(
-            f"{where}: no field {field!r}; {_offered(inside)} "
-            "name the field that holds the response with --field"
-        )
+        raise InputError(f"{where}: no field {field!r}; {_offered(inside)} {remedy}")
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise InputError(
-            f"{where}: field {field!r} holds {kind_of(value)}, not a text; "
-            "name the field that holds the response with --field"
-        )
+        raise InputError(f"{where}: field {field!r} holds {kind_of(value)}, not a text; {remedy}")
     return value
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..report.tuning import Labelled, Measure, Proposal, Tuned
 
 _MOST = 10**15
+_NEEDS_TEXT = "to be scored anew, every row needs its text under 'response'"
 
 
 @click.command("tune")
@@ -72,7 +73,7 @@ def _rows(files: tuple[str, ...], rescore: bool) -> tuple[list[Labelled], int]:
                 if row.get("partial") is True:
                     counts["partial"] += 1
                     continue
-                text = lines.text(row, "response", number) if rescore else None
+                text = lines.text(row, "response", number, _NEEDS_TEXT) if rescore else None
                 rows.append(_labelled(row, where, detector, text))
                 counts["refusals"] += rows[-1].refusal
     if not counts["refusals"] or counts["refusals"] == len(rows):
