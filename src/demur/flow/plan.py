@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from uuid import uuid4
@@ -46,7 +46,7 @@ class Plan:
         metadata: Mapping[str, Any],
         choices: int = 1,
         conversation: str | None = None,
-        elsewhere: Container[str] = (),
+        elsewhere: Collection[str] = (),
         id: str | None = None,  # noqa: A002 - the outcome's word
     ) -> Plan | None:
         """The plan for a request, or ``None`` where no rule matches: then it passes untouched.
@@ -57,7 +57,9 @@ class Plan:
         rule = policy.rule_for(model=model, api=api, stream=stream, metadata=metadata)
         if rule is None:
             return None
-        chain = tuple(replace(t, elsewhere=t.name in elsewhere) for t in policy.chain(rule))
+        chain = policy.chain(rule)
+        if elsewhere:
+            chain = tuple(replace(t, elsewhere=t.name in elsewhere) for t in chain)
         shadow = policy.shadows(rule)
         return cls(
             api=api,
@@ -83,6 +85,11 @@ class Plan:
             id=id or uuid4().hex,
             time=time.time(),
         )
+
+    @property
+    def models(self) -> frozenset[str]:
+        """All that may be asked for a response: the requested one and the chain's."""
+        return frozenset(target.model for target in (self.requested, *self.chain))
 
     @property
     def acts(self) -> bool:

@@ -169,7 +169,7 @@ class Exchange:
         """
         if self.call_id is not None or not self._begun or self.refused is not None:
             return False
-        return all(t.model != group for t in (self.plan.requested, *self.plan.chain))
+        return group not in self.plan.models
 
     @property
     def _left(self) -> Iterator[str]:

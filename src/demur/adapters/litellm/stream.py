@@ -111,8 +111,8 @@ class StreamPort:
 
     def _is_anothers(self, target: Target) -> bool:
         """Whether the stream at hand is not ``target``'s, where that erred before it began."""
-        group, plan = shown_group(self._first), self.exchange.plan
-        return group != target.model and group in {t.model for t in (plan.requested, *plan.chain)}
+        group = shown_group(self._first)
+        return group != target.model and group in self.exchange.plan.models
 
     async def read(self, stream: Source) -> Chunk | None:
         try:

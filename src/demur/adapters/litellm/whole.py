@@ -54,16 +54,12 @@ class Attempts:
         if not serve_it:
             self._drop(found, data, response)
             if _takes_the_place(found, response):
-                return await self._serve_owed(found, data, response)
+                # At once: for another hop the Router may have no deployment by now.
+                return await self.serve_kept(found, data, response)
             raise chain.AttemptRefusedError(found.plan.requested.model, told)
         show_outcome(found, response)
         self._write(found)
         return None
-
-    async def _serve_owed(self, found: Exchange, data: dict[str, Any], response: Any) -> Any:
-        """Nobody is left to call: an earlier response is served at once, without another hop, for
-        which the Router may have no deployment by now."""
-        return await self.serve_kept(found, data, response)
 
     async def serve_kept(self, found: Exchange | None, data: dict[str, Any], mocked: Any) -> Any:
         """The end of the chain: its mocked answer must never be what the caller gets."""
