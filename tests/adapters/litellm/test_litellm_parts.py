@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 
 pytest.importorskip("litellm")
 
+from litellm.types.router import RetryPolicy
+
 from demur.adapters.litellm import DemurGuardrail
-from demur.adapters.litellm.chain import KEPT, AttemptRefusedError, entries
+from demur.adapters.litellm.chain import KEPT, AttemptRefusedError, entries, stand_in
 from demur.adapters.litellm.exchange import KEY, Exchange, find
 from demur.adapters.litellm.headers import headers_of
 from demur.adapters.litellm.reasons import unfolded
+from demur.adapters.litellm.routers import Chains, holding, never_again
 from demur.adapters.litellm.stream import StreamPort, relay
 from demur.adapters.litellm.surfaces import CHAT, in_own_shape, read_completion, surface_for
 from demur.flow.plan import Plan
@@ -102,6 +105,76 @@ async def test_exchange_follows_the_router() -> None:
     assert [a.outcome for a in outcome.attempts] == ["refused", "failed", "refused", "failed"]
 
 
+async def test_nobody_is_called_again() -> None:
+    """The Router may call whom the flow waits for, and those behind; by no retry one that is
+    judged."""
+    exchange = exchange_for(plan_of("second", "third"))
+    await exchange.bring(answer("I can't."), "primary")
+    assert [exchange.unwanted(group) for group in ("primary", "second", "third", "other")] == [
+        "not called", None, None, "not called",
+    ]  # fmt: skip
+    assert exchange.unwanted("primary", mocked=True) is None
+    await exchange.bring(answer("I can't."), "second")
+    assert exchange.unwanted("second") == "not called"
+    assert exchange.unwanted("third") is None
+
+
+def test_who_stands_in() -> None:
+    """A group of another name after a hop of the Router's; the name alone says nothing."""
+    plan = plan_of("second")
+    assert stand_in(plan, "other", 1) == Target("other", "other")
+    assert stand_in(plan, "second", 2) is plan.chain[0]
+    for group, hops in (("other", 0), ("other", None), ("primary", 1), (None, 1)):
+        assert stand_in(plan, group, hops) is None
+
+
+def test_which_setting_of_the_router_holds() -> None:
+    """The request's own before its key's or team's, those before the Router's."""
+    router = SimpleNamespace(fallbacks=["router's"])
+    team = {"router_settings_override": {"fallbacks": ["team's"], "other": 1}}
+    assert holding(router, {}, "fallbacks") == ["router's"]
+    assert holding(router, team, "fallbacks") == ["team's"]
+    assert holding(router, {**team, "fallbacks": None}, "fallbacks") is None
+    assert holding(router, {"router_settings_override": {}}, "fallbacks") == ["router's"]
+
+
+def test_retries_of_other_errors_stay() -> None:
+    """Of a retry policy nothing changes but what repeats refusals, for the rule's models alone."""
+    for_all = RetryPolicy(TimeoutErrorRetries=3, ContentPolicyViolationErrorRetries=4)
+    by_group = {"second": {"RateLimitErrorRetries": 2}, "other": {"DefaultRetries": 1}}
+    found = never_again(plan_of("second"), by_group, for_all)
+    assert found["primary"] == RetryPolicy(
+        TimeoutErrorRetries=3, ContentPolicyViolationErrorRetries=0
+    )
+    assert found["second"] == RetryPolicy(
+        RateLimitErrorRetries=2, ContentPolicyViolationErrorRetries=0
+    )
+    assert found["other"] == {"DefaultRetries": 1}
+    assert never_again(plan_of("second"), None, None) == {}
+
+
+def test_every_group_is_spared_its_retries() -> None:
+    """Whatever the order in which an SDK Router's groups are handed their chains."""
+    retried = {"ContentPolicyViolationErrorRetries": 2}
+    router = SimpleNamespace(
+        get_model_names=lambda: ["primary", "other", "second"],
+        model_group_retry_policy={"primary": retried, "other": retried},
+    )
+    chains = Chains(router)
+    rule = {"name": "r", "actions": ["retry"], "retry": {"fallbacks": ["second"]}}
+    chains.hand_over(SimpleNamespace(policy=load_policy({"version": 1, "rules": [rule]})))  # type: ignore[arg-type]
+    found = router.model_group_retry_policy
+    assert {
+        group: policy.ContentPolicyViolationErrorRetries for group, policy in found.items()
+    } == {
+        "primary": 0,
+        "other": 0,
+    }
+    shadowed = load_policy({"version": 1, "rules": [{**rule, "mode": "shadow"}]})
+    chains.hand_over(SimpleNamespace(policy=shadowed))  # type: ignore[arg-type]
+    assert router.model_group_retry_policy == {"primary": retried, "other": retried}
+
+
 async def test_exchange_serves_the_fallback() -> None:
     """A fallback's normal answer is what to serve, and later calls change nothing."""
     exchange = exchange_for(plan_of("second"))
@@ -113,7 +186,7 @@ async def test_exchange_serves_the_fallback() -> None:
 
 
 async def test_nobody_falls_back_without_a_router() -> None:
-    """A refusal from the cache, or of a call past the Router, is served."""
+    """A refusal of a call past the Router is served."""
     exchange = exchange_for(plan_of("second"))
     assert await exchange.bring(answer("I can't."), "primary", routed=False)
 

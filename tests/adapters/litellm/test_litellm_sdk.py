@@ -260,6 +260,21 @@ async def test_the_cache_takes_no_other_models_answer(
     assert response.choices[0].message.content == REFUSAL
 
 
+async def test_the_cache_takes_no_refusal_that_is_kept(
+    upstream: Upstream, callbacks: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a fallback answers again, it is asked."""
+    monkeypatch.setattr(litellm, "cache", litellm.Cache())
+    callbacks.append(DemurGuardrail(policy("openai/m-refusing", "openai/m-broken")))
+    asked = {"model": "openai/m-refusing", "caching": True, "temperature": 0.3}
+    assert (await ask(upstream, **asked)).choices[0].message.content == REFUSAL
+    await asyncio.sleep(0.3)
+    callbacks[-1] = DemurGuardrail(policy("openai/m-refusing", "openai/m-second"))
+    before = len(upstream.calls("m-refusing"))
+    assert (await ask(upstream, **asked)).choices[0].message.content == SECOND
+    assert len(upstream.calls("m-refusing")) == before + 1
+
+
 async def test_router_of_its_own(upstream: Upstream, callbacks: list[Any]) -> None:
     """Requests of a Router the guardrail was not given are judged, and never lost."""
     router = router_of(upstream, primary="m-refusing", second="m-second")

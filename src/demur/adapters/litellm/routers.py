@@ -39,7 +39,12 @@ def holding(router: Any, request: Mapping[str, Any], name: str) -> Any:
         return request[name]
     override = request.get("router_settings_override")
     found = override.get(name) if isinstance(override, Mapping) else None
-    return _setting(router, name) if found is None else found
+    return setting(router, name) if found is None else found
+
+
+def setting(router: Any, name: str) -> Any:
+    """A setting of the Router's; ``None`` where it has none of that name."""
+    return getattr(router.settings() if _is_facade(router) else router, name, None)
 
 
 def never_again(
@@ -51,7 +56,7 @@ def never_again(
     before everything else. ``by_group`` and ``for_all`` are what the Router has so far.
     """
     found = dict(by_group or {})
-    for group in {target.model for target in (plan.requested, *plan.chain)}:
+    for group in plan.models:
         policy = found.get(group, for_all)
         if policy is not None:
             known = policy if isinstance(policy, Mapping) else policy.model_dump()
@@ -87,29 +92,31 @@ class Chains:
         self._for_errors: Any = None
         self._retried: Any = None
         if router is not None:
-            self._listed = _setting(router, "content_policy_fallbacks")
-            self._for_errors = _setting(router, "fallbacks")
-            self._retried = _setting(router, "model_group_retry_policy")
+            self._listed = setting(router, "content_policy_fallbacks")
+            self._for_errors = setting(router, "fallbacks")
+            self._retried = setting(router, "model_group_retry_policy")
         self.known: dict[str, tuple[Target, ...]] = {}
 
     def hand_over(self, setup: Setup) -> None:
         """Set the Router's fallbacks to what the policy says, and the operator said at first."""
         known: dict[str, tuple[Target, ...]] = {}
         handed: list[Any] = []
-        retried: dict[str, Any] = dict(self._retried or {})
+        retried: Any = self._retried
+        for_all = None if self._router is None else setting(self._router, "retry_policy")
         for group in () if self._router is None else self._groups(setup):
             plan = Plan.of(setup.policy, api="chat", model=group, stream=False, metadata={})
             if plan is not None and plan.enforced and plan.chain:
                 known[group] = plan.chain
                 own = _chosen(self._listed, self._for_errors, group)
                 handed.append({group: entries(plan, {}, own)})
-                for_all = _setting(self._router, "retry_policy")
-                retried.update(never_again(plan, self._retried, for_all))
+                retried = never_again(plan, retried, for_all)
         if known or self.known:
             merged = [*handed, *(self._listed or ())]
-            _configure(self._router, "content_policy_fallbacks", merged if known else self._listed)
-            if retried != (self._retried or {}) or self.known:
-                _configure(self._router, "model_group_retry_policy", retried)
+            _configure(
+                self._router,
+                content_policy_fallbacks=merged if known else self._listed,
+                model_group_retry_policy=retried,
+            )
         self.known = known
 
     def _groups(self, setup: Setup) -> Iterable[str]:
@@ -123,16 +130,13 @@ def _is_facade(router: Any) -> bool:
     return hasattr(router, "registry")
 
 
-def _setting(router: Any, name: str) -> Any:
-    return getattr(router.settings() if _is_facade(router) else router, name, None)
-
-
-def _configure(router: Any, name: str, value: Any) -> None:
-    if not _is_facade(router):
-        setattr(router, name, value)
+def _configure(router: Any, **settings: Any) -> None:
+    if _is_facade(router):
+        changes = importlib.import_module("litellm.router_api").ChangeSet
+        router.apply(changes(assign=settings))
         return
-    changes = importlib.import_module("litellm.router_api").ChangeSet
-    router.apply(changes(assign={name: value}))
+    for name, value in settings.items():
+        setattr(router, name, value)
 
 
 def _groups(router: Any) -> list[str]:

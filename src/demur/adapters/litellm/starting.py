@@ -83,7 +83,7 @@ def hand_over(found: Exchange, data: dict[str, Any], router: Any) -> None:
 def spare_retries(plan: Plan, data: dict[str, Any], router: Any) -> None:
     """Keep the Router's retry policies from repeating what is refused."""
     by_group = routers.holding(router, data, "model_group_retry_policy")
-    found = routers.never_again(plan, by_group, getattr(router, "retry_policy", None))
+    found = routers.never_again(plan, by_group, routers.setting(router, "retry_policy"))
     if found:
         data["model_group_retry_policy"] = found
 
