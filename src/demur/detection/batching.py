@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from ..errors import DetectorError
-from .forking import renewed_in_children
+from ..forking import renewed_in_children
 from .windows import ENDING, WINDOW_CHARS
 
 T = TypeVar("T")

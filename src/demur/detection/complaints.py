@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from .forking import renewed_in_children
+from ..forking import renewed_in_children
 
 BURST: Final = 5
 """Warnings told in full within ``SECONDS``; what comes beyond is counted."""

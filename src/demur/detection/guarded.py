@@ -16,10 +16,10 @@ from typing import Any, Final, cast, get_args
 import anyio
 
 from ..errors import DetectorError
+from ..forking import renewed_in_children
 from ..vocabulary import LABELS, Evidence, Kind, Verdict
 from . import Detector
 from .complaints import Complaints
-from .forking import renewed_in_children
 
 HUNG_LIMIT: Final = 8
 """Calls past their deadline that may still run; beyond that a detector is not called."""

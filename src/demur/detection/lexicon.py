@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .forking import renewed_in_children
+from ..forking import renewed_in_children
 from .ngrams import Hashes
 
 Floats = NDArray[np.float32]

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ..errors import DetectorError, MissingExtraError
+from ..forking import renewed_in_children
 from ..policy.schema import RemoteSettings
-from .forking import renewed_in_children
 from .labels import refusal_label_of, says_refusal, self_test
 from .reading import THRESHOLD, ReadingDetector, batcher
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
+
+from ..forking import renewed_in_children
 
 T_contra = TypeVar("T_contra", contravariant=True)
 T = TypeVar("T")
@@ -86,10 +87,11 @@ class _State:
         self._items: deque[Any] = deque()
         self._closing = False
         self.lost = 0
-        self.begin()
+        self.renew()
+        renewed_in_children(self)
 
-    def begin(self) -> None:
-        """With no thread and nothing to do: at first, and in a forked child."""
+    def renew(self) -> None:
+        """See ``Forkable``: with no thread and nothing to do."""
         self._changed = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
         self._items.clear()
@@ -207,12 +209,3 @@ def records_lost() -> int:
 def watch_losses(watcher: Callable[[int], object]) -> None:
     """Have it called with how many items any queue of this process loses, when it loses them."""
     _watchers.append(watcher)
-
-
-def _after_fork() -> None:
-    for state in tuple(_states):
-        state.begin()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +22,7 @@ from ..flow.ledger import (
     Told,
     fits,
 )
+from ..forking import renewed_in_children
 
 MOST_CELLS: Final = 10_000
 
@@ -42,8 +41,8 @@ class MemoryStore:
         self._most = most
         self._clock = clock
         self._cells: OrderedDict[str, _Kept] = OrderedDict()
-        self._lock = threading.Lock()
-        _stores.add(self)
+        self.renew()
+        renewed_in_children(self)
 
     def ask(self, operations: Sequence[Operation]) -> Told:
         with self._lock:
@@ -53,8 +52,8 @@ class MemoryStore:
     async def aask(self, operations: Sequence[Operation]) -> Told:
         return self.ask(operations)
 
-    def unlock(self) -> None:
-        """In a forked child: whoever held the lock is not there any more."""
+    def renew(self) -> None:
+        """See ``Forkable``. What is remembered stays."""
         self._lock = threading.Lock()
 
     def _do(self, operation: Operation, now: float) -> Any:
@@ -129,15 +128,3 @@ def _add(kept: _Kept, window: float, amounts: Sequence[tuple[str, float]], now: 
         kept.slots[slot] = {}
     for name, amount in amounts:
         kept.slots[slot][name] = kept.slots[slot].get(name, 0.0) + amount
-
-
-_stores: weakref.WeakSet[MemoryStore] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for store in tuple(_stores):
-        store.unlock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

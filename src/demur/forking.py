@@ -1,4 +1,4 @@
-"""Detectors in a forked child, which has one thread and all of its parent's memory.
+"""What a forked child inherits: one thread, and all of its parent's memory.
 
 A lock may be held for ever, by a thread that was left behind; so are those that would have done
 what waits. Sockets are the parent's as well.
