@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from corpus import Shape
-from proxy_stage import Proxy, missing
+from proxy_stage import Proxy, skip_without_proxy
 
 from demur.testing import Reply, Upstream
 
@@ -41,9 +40,7 @@ def side_by_side(
     folder: Path, shapes: Sequence[Shape], policy: Mapping[str, Any], *, delay: float = 0.0
 ) -> Iterator[tuple[Proxy, Proxy]]:
     """Both, up; a model group for every shape. ``delay`` in seconds between its chunks."""
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
+    skip_without_proxy()
     script = {
         s.name: Reply(body=s.body, status=s.status, headers=s.headers, delay=delay) for s in shapes
     }

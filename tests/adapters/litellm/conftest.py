@@ -12,7 +12,7 @@ import pytest
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 from proxy_scene import GROUPS, POLICY, SCRIPT
-from proxy_stage import MASTER_KEY, Proxy, missing
+from proxy_stage import MASTER_KEY, Proxy, skip_without_proxy
 
 from demur.testing import Upstream
 
@@ -28,9 +28,7 @@ def proxies(
     upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Proxy]]:
     """Both at once: each takes seconds to start."""
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
+    skip_without_proxy()
     folder: Path = tmp_path_factory.mktemp("proxies")
     common: dict[str, Any] = {
         "base_url": upstream.base_url,

@@ -98,6 +98,15 @@ def missing() -> str | None:
     return None if _script().exists() else f"there is no {_script()}"
 
 
+def skip_without_proxy() -> None:
+    """Skip the test, or the fixture's, where no proxy can be started."""
+    import pytest  # benchmarks use this module without
+
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+
+
 def _script() -> Path:
     return Path(sys.executable).parent / "litellm"
 

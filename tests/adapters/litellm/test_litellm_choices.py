@@ -11,7 +11,7 @@ from urllib.request import urlopen
 import pytest
 import yaml
 from proxy_scene import REFUSAL, SECOND
-from proxy_stage import MASTER_KEY, Proxy, missing
+from proxy_stage import MASTER_KEY, Proxy, skip_without_proxy
 
 from demur.testing import Upstream
 
@@ -35,9 +35,7 @@ POLICY: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def proxy(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """A proxy whose guardrail is off by default."""
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
+    skip_without_proxy()
     folder = tmp_path_factory.mktemp("choices")
     settings: Any = {"base_url": upstream.base_url, "models": GROUPS, "policy": POLICY}
     with Proxy(

@@ -17,7 +17,7 @@ import proxy_stage
 import pytest
 from otlp_collector import OtlpCollector, Span
 from prometheus_client.parser import text_string_to_metric_families
-from proxy_stage import MASTER_KEY, Proxy, missing
+from proxy_stage import MASTER_KEY, Proxy, skip_without_proxy
 
 from demur.testing import Upstream
 
@@ -55,9 +55,7 @@ def proxy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Proxy]:
     """A proxy that has LiteLLM's own Prometheus and OpenTelemetry callbacks, too."""
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
+    skip_without_proxy()
     plain = proxy_stage._config
 
     def with_metrics(*args: Any, **more: Any) -> dict[str, Any]:

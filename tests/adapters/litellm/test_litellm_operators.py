@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 from proxy_scene import ANSWER, REFUSAL, SCRIPT, SECOND, _rule
-from proxy_stage import MASTER_KEY, Proxy, missing
+from proxy_stage import MASTER_KEY, Proxy, skip_without_proxy
 
 from demur.testing import Reply, Upstream
 
@@ -115,9 +115,7 @@ def upstream() -> Iterator[Upstream]:
 def operated(
     upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Proxy]]:
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
+    skip_without_proxy()
     folder: Path = tmp_path_factory.mktemp("operated")
     common: dict[str, Any] = {"base_url": upstream.base_url, "models": GROUPS, "policy": POLICY}
     with (

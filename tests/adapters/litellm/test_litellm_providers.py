@@ -11,7 +11,7 @@ import pytest
 from gemini_upstream import Gemini
 from official import ASK, SDKS, Sdk
 from proxy_scene import REFUSAL, SECOND
-from proxy_stage import MASTER_KEY, Proxy, missing
+from proxy_stage import MASTER_KEY, Proxy, skip_without_proxy
 
 from demur.testing import Reply, Upstream
 
@@ -91,9 +91,7 @@ def upstream() -> Iterator[Upstream]:
 @pytest.fixture(scope="module")
 def proxy(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """A proxy of models with wire formats of their own, which keeps what it judged."""
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
+    skip_without_proxy()
     folder = tmp_path_factory.mktemp("providers")
     with Gemini() as gemini:
         addresses: dict[str, dict[str, Any]] = {

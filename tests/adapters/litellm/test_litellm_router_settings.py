@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 from proxy_scene import ANSWER, REFUSAL, SCRIPT, SECOND, _rule
-from proxy_stage import Proxy, missing
+from proxy_stage import Proxy, skip_without_proxy
 from test_litellm_operators import ASK, CHAT, Answer, Operated
 
 from demur.testing import Reply, Upstream
@@ -75,9 +75,7 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="module")
 def proxy(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
+    skip_without_proxy()
     folder: Path = tmp_path_factory.mktemp("retrying")
     made = Retrying(folder, base_url=upstream.base_url, models=GROUPS, policy=POLICY, cached=True)
     with made as started:

@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 from proxy_scene import REFUSAL, SCRIPT, SECOND
-from proxy_stage import LIMITED_KEY, MASTER_KEY, Proxy, missing
+from proxy_stage import LIMITED_KEY, MASTER_KEY, Proxy, skip_without_proxy
 
 from demur.testing import Reply, Upstream
 
@@ -112,9 +112,7 @@ def pair(
     upstream: Upstream, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Proxy, Proxy]]:
     """Two replicas: one finds LiteLLM's own Redis, the policy of the other names it."""
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
+    skip_without_proxy()
     folder: Path = tmp_path_factory.mktemp("replicas")
     common: dict[str, Any] = {"base_url": upstream.base_url, "models": GROUPS}
     naming = {**POLICY, "shared": {**SHARED, "redis_env": "DEMUR_TEST_SHARED"}}
@@ -131,9 +129,7 @@ def pair(
 @pytest.fixture(scope="module")
 def budgeted(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """A proxy without any Redis: it remembers for itself."""
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
+    skip_without_proxy()
     folder: Path = tmp_path_factory.mktemp("budgeted")
     settings: dict[str, Any] = {"base_url": upstream.base_url, "models": GROUPS}
     with Proxy(folder, policy=BUDGETED, **settings) as proxy:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from proxy_stage import Proxy, missing
+from proxy_stage import Proxy, skip_without_proxy
 
 from demur.errors import PolicyError
 
@@ -22,9 +22,7 @@ MODES = ["pre_call", "post_call"]
 
 def test_proxy_does_not_start(tmp_path: Path) -> None:
     """A bad policy or mode ends the process with a message, instead of a proxy without demur."""
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
+    skip_without_proxy()
     common: dict[str, Any] = {"base_url": "http://127.0.0.1:9/v1", "models": {"primary": "m"}}
     typo = "version: 1\nrules:\n  - {name: x, actoins: [tag]}\n"
     with (

@@ -10,7 +10,7 @@ from urllib.request import Request, urlopen
 import pytest
 from official import ASK, SDKS, Sdk
 from proxy_scene import SECOND
-from proxy_stage import MASTER_KEY, Proxy, missing
+from proxy_stage import MASTER_KEY, Proxy, skip_without_proxy
 
 from demur.testing import Upstream
 
@@ -44,9 +44,7 @@ POLICY = {
 @pytest.fixture(scope="module")
 def proxy(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """A proxy whose streams end with a verdict."""
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
+    skip_without_proxy()
     folder = tmp_path_factory.mktemp("telling")
     settings: Any = {"base_url": upstream.base_url, "models": GROUPS, "policy": POLICY}
     with Proxy(folder, **settings) as running:
