@@ -115,7 +115,7 @@ class Chains:
             _configure(
                 self._router,
                 content_policy_fallbacks=merged if known else self._listed,
-                model_group_retry_policy=retried,
+                model_group_retry_policy=retried or self._retried,
             )
         self.known = known
 
@@ -131,11 +131,13 @@ def _is_facade(router: Any) -> bool:
 
 
 def _configure(router: Any, **settings: Any) -> None:
+    # A facade knows no retry policies, and takes no setting that it does not know.
+    changed = {name: value for name, value in settings.items() if value != setting(router, name)}
     if _is_facade(router):
         changes = importlib.import_module("litellm.router_api").ChangeSet
-        router.apply(changes(assign=settings))
+        router.apply(changes(assign=changed))
         return
-    for name, value in settings.items():
+    for name, value in changed.items():
         setattr(router, name, value)
 
 
