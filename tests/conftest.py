@@ -6,8 +6,10 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,22 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 # Examples are timed by the wall clock, which a busy machine can stretch at will.
 settings.register_profile("demur", deadline=None)
 settings.load_profile("demur")
+
+
+@pytest.fixture
+def threadless() -> Callable[[], AbstractContextManager[None]]:
+    """Within it no thread can be started, as in a process that has as many as it may."""
+
+    @contextmanager
+    def without() -> Iterator[None]:
+        def start(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            yield
+
+    return without
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 
 import pytest
 from hypothesis import given
@@ -157,6 +159,40 @@ def test_threads_end_with_their_batcher() -> None:
     while any(t.name == "demur-ending-batch" for t in threading.enumerate()):
         assert time.perf_counter() < deadline
         time.sleep(0.01)
+
+
+def test_a_worker_that_cannot_start_is_started_later(
+    threadless: Callable[[], AbstractContextManager[None]],
+) -> None:
+    """Its caller hears so at once, unless the score is known; the next text starts the worker."""
+    model = Slow()
+    batcher = Batcher("m", model.scores, workers=2)
+    with threadless(), pytest.raises(DetectorError, match="m: no thread could be started"):
+        batcher.submit("1")
+    assert batcher.submit("2").result(5) == 0.002
+    assert batcher.submit("1").result(5) == 0.001
+    with threadless():
+        assert batcher.submit("2").result(5) == 0.002
+        assert batcher.submit("3").result(5) == 0.003
+
+
+def test_workers_of_many_batchers_start_and_end_at_once() -> None:
+    """Whoever starts one looks at all that have ended, while others do the same."""
+
+    def run() -> None:
+        for i in range(200):
+            batcher = Batcher("m", Slow().scores)
+            assert batcher.submit(str(i)).result(5) == i / 1000
+            batcher.close()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            for done in [pool.submit(run) for _ in range(6)]:
+                done.result()
+    finally:
+        sys.setswitchinterval(before)
 
 
 async def test_overload_is_answered_in_time_without_holding_up_the_loop() -> None:

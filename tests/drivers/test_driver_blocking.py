@@ -7,6 +7,8 @@ import gc
 import logging
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -286,3 +288,22 @@ def test_the_reading_thread_ends_and_carries_the_context() -> None:
     thread.join(2.0)
     assert not thread.is_alive()
     assert seen == ["set"]
+
+
+def test_without_a_thread_a_read_takes_its_time(
+    threadless: Callable[[], AbstractContextManager[None]],
+) -> None:
+    """Where none can be started the chunk is read in place; the next timed read tries again."""
+    chunks = [Chunk(n) for n in range(3)]
+    waiting = iter(chunks)
+
+    def read() -> Chunk | None:
+        time.sleep(0.05)
+        return next(waiting)
+
+    reader = TimedReader(read)
+    with threadless():
+        assert reader.read(0.0) is chunks[0]
+    assert reader.read(0.0) is NOT_YET
+    assert [reader.read(), reader.read()] == chunks[1:]
+    reader.stop()

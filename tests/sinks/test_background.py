@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,6 +119,42 @@ def test_losses_are_told_as_they_happen(monkeypatch: pytest.MonkeyPatch) -> None
     assert (told, background.lost) == ([1, 1, 1], 3)
 
 
+Threadless = Callable[[], AbstractContextManager[None]]
+
+
+def test_a_thread_that_cannot_start_is_started_later(
+    threadless: Threadless, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was put meanwhile waits, as long as there is room; that it does is told once."""
+    seen: list[int] = []
+    background: Background[int] = Background("test", seen.extend, capacity=2)
+    with threadless():
+        for number in range(3):
+            background.put(number)
+        assert not background.flush(0.0)
+    assert [r.getMessage() for r in caplog.records] == [
+        "test cannot be written: no thread could be started",
+        "test: the queue is full; records are dropped",
+    ]
+    background.put(3)
+    assert background.flush()
+    background.put(4)
+    background.close()
+    assert (seen, background.lost) == ([0, 1, 4], 2)
+
+
+def test_what_waits_for_a_thread_is_written_at_the_end(threadless: Threadless) -> None:
+    """If none could be started, whoever closes the queue writes what is in it."""
+    seen: list[Any] = []
+    background: Background[int] = Background(
+        "test", seen.extend, capacity=9, at_end=lambda: seen.append("end")
+    )
+    with threadless():
+        background.put(1)
+        background.close()
+    assert (seen, background.lost) == ([1, "end"], 0)
+
+
 EXIT = """
 import sys, time
 from demur.sinks.background import Background
@@ -169,3 +207,15 @@ def test_fork(tmp_path: Path) -> None:
     assert sorted(rows) == sorted(
         f"{who} {number}" for who in ("parent", "child0", "child1") for number in range(1000)
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_has_lost_nothing() -> None:
+    """What its parent lost is its parent's to tell of."""
+    background: Background[int] = Background("test", lambda batch: None, capacity=0)
+    background.put(1)
+    if not (child := os.fork()):
+        os._exit(background.lost)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert background.lost == 1

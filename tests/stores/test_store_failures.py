@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import pytest
@@ -134,6 +134,20 @@ def test_threads_are_few(store: Scripted) -> None:
     for asker in askers:
         asker.join(5)
     assert len(told) == len(askers)
+
+
+def test_a_thread_that_cannot_start_is_started_later(
+    ask: Ask, store: Scripted, threadless: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """However often that failed; until then nobody waits for an answer."""
+    now = [0.0]
+    bounded = Bounded(store, 5.0, clock=lambda: now[0])
+    for _ in range(2 * THREADS):
+        with threadless():
+            assert timed(ask, bounded) < 2.0
+        now[0] += AWAY_SECONDS
+    assert ask(bounded).facts == (Cell("here"),)
+    assert store.asked == 1
 
 
 def test_threads_end_with_the_store(store: Scripted) -> None:

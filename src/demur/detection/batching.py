@@ -86,10 +86,14 @@ class Batcher:
         renewed_in_children(self)
 
     def submit(self, text: str) -> Future[float]:
-        """The score to come. Raises ``DetectorError`` where it would come too late."""
+        """The score to come. Raises ``DetectorError`` where it would come too late, or never."""
         future = self._line.join(text)
         if len(self._threads) < self._workers:
-            self._start()
+            try:
+                self._start()
+            except RuntimeError as error:
+                if not self._threads and future.cancel():
+                    raise DetectorError(f"{self.name}: no thread could be started") from error
         return future
 
     def close(self) -> None:
@@ -117,11 +121,12 @@ class Batcher:
                 thread = threading.Thread(
                     target=_work, args=(self._line,), name=f"demur-{self.name}-batch", daemon=True
                 )
+                thread.start()
                 self._threads.append(thread)
-                for ended in [t for t in _WORKERS if t.ident and not t.is_alive()]:
+                # A copy: other batchers start workers at the same time.
+                for ended in [t for t in tuple(_WORKERS) if not t.is_alive()]:
                     _WORKERS.pop(ended, None)
                 _WORKERS[thread] = weakref.ref(self._line)
-                thread.start()
 
 
 class _Line:

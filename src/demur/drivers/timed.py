@@ -25,7 +25,8 @@ class TimedReader:
     """Reads chunks; where a timeout is given, in a thread of its own.
 
     A read that was not waited for goes on and answers the next call, so nothing is lost or
-    reordered. Without a timeout and with nothing pending it is a plain call.
+    reordered. Without a timeout and with nothing pending it is a plain call, as it is where no
+    thread can be started.
     """
 
     def __init__(self, read: Callable[[], Chunk | None]) -> None:
@@ -37,10 +38,8 @@ class TimedReader:
 
     def read(self, timeout: float | None = None) -> Chunk | NotYet | None:
         """The next chunk, ``None`` at the end, ``NOT_YET`` after ``timeout`` seconds."""
-        if not self._pending:
-            if timeout is None:
-                return self._read()
-            self._ask()
+        if not self._pending and (timeout is None or not self._ask()):
+            return self._read()
         try:
             result = self._results.get(timeout=timeout)
         except Empty:
@@ -54,20 +53,25 @@ class TimedReader:
         """Let the thread go; a read it is in ends when its stream is closed."""
         self._wanted.put(None)
 
-    def _ask(self) -> None:
+    def _ask(self) -> bool:
+        """Whether the thread reads now."""
         if not self._started:
-            self._start()
+            try:
+                self._start()
+            except RuntimeError:
+                return False
         self._pending = True
         self._wanted.put(self._read)
+        return True
 
     def _start(self) -> None:
-        self._started = True
-        # The thread knows the queues alone, so it goes even if a consumer drops its stream unread.
-        weakref.finalize(self, self._wanted.put, None).atexit = False
         work = contextvars.copy_context().run
         threading.Thread(
             target=work, args=(_work, self._wanted, self._results), name="demur-read", daemon=True
         ).start()
+        self._started = True
+        # The thread knows the queues alone, so it goes even if a consumer drops its stream unread.
+        weakref.finalize(self, self._wanted.put, None).atexit = False
 
 
 def _work(

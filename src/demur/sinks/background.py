@@ -41,7 +41,8 @@ class Background(Generic[T]):
     At most ``capacity`` items wait; what comes beyond is dropped and counted in ``lost``, like what
     could not be written. At a normal exit of the interpreter what waits is written. A forked child
     begins with an empty queue and a thread of its own: what waited is its parent's to write.
-    ``at_end`` is called by the thread once there is nothing more to write.
+    ``at_end`` is called by the thread once there is nothing more to write. Where no thread can be
+    started, items wait for one, or for the end.
     """
 
     def __init__(
@@ -86,12 +87,12 @@ class _State:
         self._at_end = at_end
         self._items: deque[Any] = deque()
         self._closing = False
-        self.lost = 0
         self.renew()
         renewed_in_children(self)
 
     def renew(self) -> None:
-        """See ``Forkable``: with no thread and nothing to do."""
+        """See ``Forkable``: with no thread, nothing to do, and nothing lost."""
+        self.lost = 0
         self._changed = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
         self._items.clear()
@@ -102,13 +103,13 @@ class _State:
 
     def put(self, item: Any) -> None:
         with self._changed:
+            if self._thread is None and not self._closing:
+                self._start()
             if not self._closing and len(self._items) + self._writing < self._capacity:
                 self._items.append(item)
                 if self._idle:
                     self._idle = False
                     self._changed.notify_all()
-                elif self._thread is None:
-                    self._start()
                 return
             told, self._dropping = self._dropping, True
         self._lose(1)
@@ -117,8 +118,12 @@ class _State:
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name=f"demur-{self._name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._tell("no thread could be started")
+            return
         self._thread = thread
-        thread.start()
 
     def _run(self) -> None:
         while batch := self._next():
@@ -191,7 +196,9 @@ class _State:
             self._closing = True
             thread = self._thread
             self._changed.notify_all()
-        if thread is not None and thread is not threading.current_thread():
+        if thread is None and self._items:
+            self._run()
+        elif thread is not None and thread is not threading.current_thread():
             thread.join(CLOSE_SECONDS)
         if self.lost:
             _log.error("%s: %d records were lost", self._name, self.lost)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError, PolicyError
+from ..forking import renewed_in_children
 from .background import NotNowError
 
 if TYPE_CHECKING:
@@ -27,15 +28,15 @@ class DatabaseWriter:
         self._engine = engine_for(url)
         self._table = table()
         self._ready = False
-        self._process = os.getpid()
+        renewed_in_children(self)
+
+    def renew(self) -> None:
+        """See ``Forkable``. Open connections are the parent's."""
+        self._engine.dispose(close=False)
 
     def __call__(self, batch: Sequence[Mapping[str, Any]]) -> None:
         from sqlalchemy.exc import InterfaceError, OperationalError
 
-        if os.getpid() != self._process:
-            # Connections that were open at a fork are the parent's.
-            self._engine.dispose(close=False)
-            self._process = os.getpid()
         try:
             if not self._ready:
                 self._table.metadata.create_all(self._engine)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 import weakref
@@ -18,6 +17,7 @@ import anyio
 import anyio.to_thread
 
 from ..flow.ledger import Operation, Told
+from ..forking import renewed_in_children
 
 AWAY_SECONDS: Final = 5.0
 """How long a store that failed is left alone."""
@@ -49,11 +49,15 @@ class Bounded:
         self._store = store
         self._seconds = seconds
         self._clock = clock
-        self._threads = _Threads()
         self._away_until = float("-inf")
         self._failing = False
+        self.renew()
+        renewed_in_children(self)
+
+    def renew(self) -> None:
+        """See ``Forkable``. What is overdue is the parent's to wait for."""
+        self._threads = _Threads()
         self._overdue: set[Future[Told]] = set()
-        self._process = os.getpid()
 
     def ask(self, operations: Sequence[Operation]) -> Told:
         answer = self._asked(operations)
@@ -80,9 +84,6 @@ class Bounded:
         return self._heard(told)
 
     def _asked(self, operations: Sequence[Operation]) -> Future[Told]:
-        if self._process != os.getpid():
-            # What a forked child's parent waits for is not the child's to wait for.
-            self._process, self._overdue = os.getpid(), set()
         if self._overdue or self._clock() < self._away_until:
             raise StoreError("away")
         return self._threads.run(lambda: self._store.ask(operations))
@@ -126,10 +127,6 @@ class _Threads:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._begin()
-
-    def _begin(self) -> None:
-        self._process = os.getpid()
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._count = 0
@@ -137,22 +134,22 @@ class _Threads:
 
     def run(self, call: Callable[[], Told]) -> Future[Told]:
         answer: Future[Told] = Future()
-        if self._process != os.getpid():
-            # A forked child has none of its parent's threads.
-            self._lock = threading.Lock()
-            self._begin()
         if not self._idle.acquire(blocking=False):
-            self._start()
+            try:
+                self._start()
+            except RuntimeError as error:
+                if not self._count:
+                    answer.set_exception(error)
+                    return answer
         self._calls.put((call, answer))
         return answer
 
     def _start(self) -> None:
-        with self._lock:
-            if self._count >= THREADS:
-                return
-            self._count += 1
         work = (self._calls, self._idle)
-        threading.Thread(target=_work, args=work, name="demur-store", daemon=True).start()
+        with self._lock:
+            if self._count < THREADS:
+                threading.Thread(target=_work, args=work, name="demur-store", daemon=True).start()
+                self._count += 1
 
 
 def _work(calls: SimpleQueue[Call | None], idle: threading.Semaphore) -> None:

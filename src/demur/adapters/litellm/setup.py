@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
@@ -15,6 +14,7 @@ from typing import Any, Final
 from ...detection import Detector
 from ...detection.building import build_detector
 from ...detection.guarded import Guarded
+from ...forking import renewed_in_children
 from ...policy import Policy, load_policy
 from ...sinks import Sinks, note_reload, sinks_for
 from ...stores import Store
@@ -76,16 +76,24 @@ class PolicyFile:
         self._changed = changed
         self._stamp = _stamp(self._path)
         self._setup = Setup.of(load_policy(path), own)
-        self._watched_by: int | None = None
+        self.renew()
+        renewed_in_children(self)
+
+    def renew(self) -> None:
+        """See ``Forkable``."""
+        self._watched = False
 
     @property
     def current(self) -> Setup:
-        if self._watched_by != os.getpid():
-            self._watched_by = os.getpid()
+        if not self._watched:
+            self._watched = True
             watch = threading.Thread(
                 target=_watch, args=(weakref.ref(self),), name="demur-policy", daemon=True
             )
-            watch.start()
+            try:
+                watch.start()
+            except RuntimeError:
+                self._watched = False
         return self._setup
 
     def look(self) -> None:
