@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 from ..errors import MissingExtraError
 
@@ -21,29 +21,32 @@ _EMAIL = re.compile(r"[^\s@<>()\[\],;:\"']+@[^\s@<>()\[\],;:\"']+")
 _NUMBER = re.compile(r"\d(?:[\d.,:/ \-]*\d)?")
 # Whatever a library does not know: long words of mixed letters and digits are no prose.
 _TOKEN = re.compile(r"(?=[\w+/=.\-]*\d)(?=[\w+/=.\-]*[A-Za-z])[\w+/=.\-]{12,}")
-# Meant for whole files of code: in prose they take every word for a secret.
-_NOT_FOR_PROSE = frozenset({"Base64HighEntropyString", "HexHighEntropyString", "IPPublicDetector"})
 
 
 class Redactor:
-    """Secrets are found by detect-secrets, then e-mail addresses and numbers are masked.
+    """Secrets are found by patterns of detect-secrets, then e-mail addresses and numbers are masked.
 
     ``MissingExtraError`` where detect-secrets is not installed.
     """
 
     def __init__(self) -> None:
         try:
-            from detect_secrets.core.scan import scan_line
-            from detect_secrets.settings import default_settings, get_settings, transient_settings
+            from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
+            from detect_secrets.plugins.keyword import QUOTES_REQUIRED_DENYLIST_REGEX_TO_GROUP
         except ImportError as error:
             raise MissingExtraError(
                 "detect-secrets", "redaction", "audit.content: redacted"
             ) from error
-        with default_settings():
-            names = sorted(set(get_settings().plugins) - _NOT_FOR_PROSE)
-        self._settings = {"plugins_used": [{"name": name} for name in names]}
-        self._with_settings = transient_settings
-        self._scan = scan_line
+        # Its patterns alone: its scan has settings of the whole process, finds one of several
+        # secrets on a line, and of some no more than the prefix. Plugins without patterns are
+        # meant for code: in prose they take every word for a secret.
+        plugins: Any = get_mapping_from_secret_type_to_class().values()
+        found = [pattern for plugin in plugins for pattern in getattr(plugin, "denylist", ())]
+        assigned = QUOTES_REQUIRED_DENYLIST_REGEX_TO_GROUP.items()
+        self._patterns: list[tuple[re.Pattern[str], Sequence[int]]] = [
+            *((pattern, range(pattern.groups + 1)) for pattern in found),
+            *((pattern, (group,)) for pattern, group in assigned),
+        ]
 
     def __call__(self, text: str) -> str:
         """At most ``SPAN_CHARS`` characters around the first sign of a refusal, masked."""
@@ -52,18 +55,17 @@ class Redactor:
         return _around(self._masked(near), SPAN_CHARS)
 
     def _masked(self, text: str) -> str:
-        for secret in sorted(self._secrets(text), key=len, reverse=True):
+        for secret in sorted(set(self._secrets(text)), key=len, reverse=True):
             text = text.replace(secret, MASK)
         for pattern in (_EMAIL, _TOKEN, _NUMBER):
             text = pattern.sub(MASK, text)
         return text
 
     def _secrets(self, text: str) -> Iterator[str]:
-        with self._with_settings(self._settings):
-            for line in text.splitlines():
-                for found in self._scan(line):
-                    if found.secret_value:
-                        yield found.secret_value
+        for line in text.splitlines():
+            for pattern, groups in self._patterns:
+                for match in pattern.finditer(line):
+                    yield from (match[group] for group in groups if match[group])
 
 
 def _around(text: str, chars: int) -> str:
