@@ -162,8 +162,8 @@ def test_answers_leave_no_garbage() -> None:
     gc.disable()
     try:
         for number in range(100):
-            detector.submit(Evidence(f"{number}")).result(5)
-            given_up = detector.submit(Evidence(f"{number} again"))
+            detector.classify_later(Evidence(f"{number}")).result(5)
+            given_up = detector.classify_later(Evidence(f"{number} again"))
             given_up.cancel()
         del given_up
         detector.classify(Evidence("last"))

@@ -83,7 +83,7 @@ threading.Thread(target=server.serve_forever, daemon=True).start()
 settings = RemoteSettings(url=f"http://127.0.0.1:{server.server_port}", protocol="tei")
 detector = RemoteDetector(settings)
 def label(text):
-    return detector.submit(Evidence(text)).result(10).label
+    return detector.classify_later(Evidence(text)).result(10).label
 assert label("I can't do that.") == "refusal"
 """
 

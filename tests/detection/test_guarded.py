@@ -94,6 +94,17 @@ def test_detector_errors_are_kept() -> None:
         guard(act).classify(Evidence())
 
 
+async def test_a_method_of_another_meaning() -> None:
+    """That a user's detector can submit something has nothing to do with judging."""
+
+    class Sending(Custom):
+        def submit(self, form: str) -> str:
+            raise NotImplementedError
+
+    guarded = Guarded(Sending(lambda: GOOD, blocking=True), 5.0)
+    assert guarded.classify(Evidence()) == await guarded.aclassify(Evidence()) == GOOD
+
+
 @pytest.mark.parametrize(
     ("answer", "final"),
     [

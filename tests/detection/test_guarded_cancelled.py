@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
 from demur.detection.guarded import Guarded
+from demur.errors import DetectorError
+from demur.testing import HangingDetector
 from demur.vocabulary import Evidence, Verdict
 
 
@@ -21,7 +24,7 @@ class Queued:
     def __init__(self) -> None:
         self.answer: Future[Any] = Future()
 
-    def submit(self, evidence: Evidence, *, final: bool = True) -> Future[Any]:
+    def classify_later(self, evidence: Evidence, *, final: bool = True) -> Future[Any]:
         return self.answer
 
     def classify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
@@ -42,3 +45,25 @@ async def test_no_cancellation_is_lost(turns: int) -> None:
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_calls_of_callers_that_left_are_counted() -> None:
+    """Of a detector that hangs no more run than may, however few wait for an answer."""
+    hanging = HangingDetector()
+    guarded = Guarded(hanging, 30, hung_limit=3)
+    before = threading.active_count()
+    for _ in range(10):
+        waiting = asyncio.create_task(guarded.aclassify(Evidence("x")))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises((asyncio.CancelledError, DetectorError)):
+            await waiting
+    assert threading.active_count() == before + 3
+    with pytest.raises(DetectorError, match="3 earlier calls have not returned"):
+        await guarded.aclassify(Evidence("x"))
+    hanging.release()
+    for thread in threading.enumerate():
+        if thread.name == "demur-hanging":
+            await asyncio.to_thread(thread.join)
+    assert (await guarded.aclassify(Evidence("x"))).label == "normal"

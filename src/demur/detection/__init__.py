@@ -17,6 +17,10 @@ class Detector(Protocol):
 
     ``name`` is the verdict's ``stage``. ``blocking`` says that one call may take longer than about
     a millisecond, or may hang: such a detector is kept off event loops and under a deadline.
+
+    A detector that does not block because it waits asynchronously has one more method,
+    ``async def aclassify(self, evidence, *, final=True)``: on an event loop it is awaited in place
+    of ``classify``, under the same deadline.
     """
 
     @property

@@ -22,7 +22,7 @@ from . import Detector
 from .complaints import Complaints
 
 HUNG_LIMIT: Final = 8
-"""Calls past their deadline that may still run; beyond that a detector is not called."""
+"""Calls nobody waits for any more that may still run; beyond that a detector is not called."""
 WAY_BACK: Final = 0.05
 """Of the time for an answer, what is kept for waking whoever waits: no timer is early."""
 
@@ -34,10 +34,10 @@ _log = logging.getLogger("demur")
 class Guarded:
     """A detector that answers in shape and in time, or raises ``DetectorError``.
 
-    A detector that may block answers through its own ``submit`` where it has one, else in a thread
-    of its own, within ``seconds``. The thread is a daemon, so one that hangs for ever does not keep
-    the interpreter from exiting. Others run inline. Safe to call from many threads; from asyncio
-    await ``aclassify``.
+    A detector that may block answers through its own ``classify_later`` where it has one, else in a
+    thread of its own, within ``seconds``. The thread is a daemon, so one that hangs for ever does
+    not keep the interpreter from exiting. Others run inline. Safe to call from many threads; from
+    asyncio await ``aclassify``.
     What goes wrong is logged by its type alone, since an exception's message may quote the text;
     what goes wrong all the time, now and then.
     """
@@ -82,6 +82,9 @@ class Guarded:
                     verdict = await asyncio.wrap_future(answer)
             except (TimeoutError, asyncio.TimeoutError) as error:
                 raise self._unless_own(error, answer) from error
+            except asyncio.CancelledError:
+                self._abandon(answer)
+                raise
             return self._checked(verdict, final=final)
 
     async def _here(self, evidence: Evidence, final: bool) -> Verdict:
@@ -112,9 +115,9 @@ class Guarded:
 
     def _start(self, evidence: Evidence, final: bool) -> Future[Any]:
         """The answer to come: from the detector's own queue, or a thread."""
-        submit = getattr(self._detector, "submit", None)
-        if submit is not None:
-            future: Future[Any] = submit(evidence, final=final)
+        classify_later = getattr(self._detector, "classify_later", None)
+        if classify_later is not None:
+            future: Future[Any] = classify_later(evidence, final=final)
             return future
         answer = _Answer()
         with self._lock:
@@ -145,13 +148,17 @@ class Guarded:
         """The detector's own timeout, or that nobody answered in time."""
         if answer.done() and not answer.cancelled():
             return error
+        self._abandon(answer)
+        return DetectorError(f"{self.name}: no answer within {self._seconds:g} s")
+
+    def _abandon(self, answer: Future[Any]) -> None:
+        """Nobody waits for it any more."""
         answer.cancel()
         if isinstance(answer, _Answer):
             with self._lock:
                 if not answer.over:
                     answer.abandoned = True
                     self._hung += 1
-        return DetectorError(f"{self.name}: no answer within {self._seconds:g} s")
 
     def _checked(self, verdict: object, *, final: bool) -> Verdict:
         """The verdict, if it is one. No value of it is quoted: it may hold text."""

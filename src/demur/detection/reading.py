@@ -43,9 +43,9 @@ class ReadingDetector:
 
     def classify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
         """See ``Detector``. Where there is nothing to read, a whole text is normal at score 0."""
-        return self.submit(evidence, final=final).result()
+        return self.classify_later(evidence, final=final).result()
 
-    def submit(self, evidence: Evidence, *, final: bool = True) -> Future[Verdict]:
+    def classify_later(self, evidence: Evidence, *, final: bool = True) -> Future[Verdict]:
         """The verdict to come. Raises ``DetectorError`` where too many wait already."""
         text = readable(evidence)
         if evidence.non_text or not text:

@@ -24,7 +24,7 @@ _TOKEN = re.compile(r"(?=[\w+/=.\-]*\d)(?=[\w+/=.\-]*[A-Za-z])[\w+/=.\-]{12,}")
 
 
 class Redactor:
-    """Secrets are found by patterns of detect-secrets, then e-mail addresses and numbers are masked.
+    """Secrets are found by detect-secrets' patterns, then e-mail addresses and numbers are masked.
 
     ``MissingExtraError`` where detect-secrets is not installed.
     """
