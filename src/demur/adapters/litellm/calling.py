@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from itertools import count
 from typing import Any, Final
+
+import anyio
 
 from ...drivers.awaiting import run_completion
 from ...flow.completion import Served, completion_flow
@@ -55,7 +56,8 @@ class CallingPort:
         calls: dict[int, Row] = {}
         token = _calls.set(calls)
         try:
-            native = await asyncio.wait_for(self._make(target), timeout)
+            with anyio.fail_after(timeout):
+                native = await self._make(target)
         finally:
             _calls.reset(token)
             self.rows.update((place, row) for row in calls.values())

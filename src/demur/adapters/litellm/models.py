@@ -6,13 +6,13 @@ LiteLLM calls no hook for the streams of its SDK, and none for blocking calls. W
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from typing import Any
 
+import anyio
 import litellm
 from litellm.litellm_core_utils.thread_pool_executor import executor
 from typing_extensions import Self
@@ -273,8 +273,8 @@ class _Awaiting(_Port):
         _background.run(row.write_counted(response))
 
     async def _called(self, target: Target, attempt: int, timeout: float | None) -> Any:
-        called = self._call(**self._asked(target, attempt))
-        return await asyncio.wait_for(called, None if attempt == 0 else timeout)
+        with anyio.fail_after(None if attempt == 0 else timeout):
+            return await self._call(**self._asked(target, attempt))
 
 
 def _plan(setup: Setup, request: Mapping[str, Any]) -> Plan | None:

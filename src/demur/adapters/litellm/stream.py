@@ -5,12 +5,13 @@ What comes out are LiteLLM's own items, untouched.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
+
+import anyio
 
 from ...detection import Detector
 from ...drivers.awaiting import AwaitingStream
@@ -99,8 +100,8 @@ class StreamPort:
         request = fallback_request(self._request, target, parking)
         if self.exchange.surface is CHAT:
             request = with_usage(request, self._router)
-        call = call_on_router(self.exchange.surface, self._router, request)
-        native = await asyncio.wait_for(call, timeout)
+        with anyio.fail_after(timeout):
+            native = await call_on_router(self.exchange.surface, self._router, request)
         logging_obj = parking.logging_obj or getattr(native, "logging_obj", None)
         return self._source(native, place, logging_obj, parking)
 
