@@ -7,8 +7,8 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
 from typing import Any
 
 import pytest
@@ -86,6 +86,47 @@ def test_an_unfinished_stream_is_collected_quietly(advances: int) -> None:
     gc.collect()
     time.sleep(0.05)
     assert set(threading.enumerate()) <= before
+
+
+def left(stream: BlockingStream) -> None:
+    """Leave a generator that reads in a ``with`` block, as WSGI servers do."""
+
+    def body() -> Iterator[Any]:
+        with closing(stream):
+            yield stream.advance()
+
+    reading = body()
+    next(reading)
+    reading.close()
+
+
+def test_a_generator_that_is_closed_has_closed_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And recorded it: nothing goes on behind its caller's back."""
+    monkeypatch.setattr("demur.drivers.blocking.APART_SECONDS", 10.0)
+    model = ScriptedModel({"a": Reply(NORMAL), "b": Reply(NORMAL)})
+    stream = stream_on(model, plan_of("b"))
+    left(stream)
+    assert stream.outcome is not None
+    assert stream.outcome.finished
+    assert model.streams[0].closes == 1
+
+
+def test_a_closed_generator_waits_for_no_lock_that_it_holds() -> None:
+    """The garbage collector may close one anywhere: the stream is closed once the lock is free."""
+    model = ScriptedModel({"a": Reply(NORMAL), "b": Reply(NORMAL)})
+    held, done = threading.Lock(), threading.Event()
+
+    class Locked(BlockingPort):
+        def close(self, stream: Any) -> None:
+            with held:
+                super().close(stream)
+            done.set()
+
+    stream = stream_on(model, plan_of("b"), Locked(model))
+    with held:
+        left(stream)
+        assert model.streams[0].closes == 0
+    assert done.wait(10)
 
 
 def test_closing_before_anything_was_read_calls_nobody() -> None:

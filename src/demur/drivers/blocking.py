@@ -39,6 +39,8 @@ from .timed import TimedReader
 
 CLOSE_SECONDS: Final = 5.0
 """Most seconds that an ending interpreter waits for a dropped stream to be closed."""
+APART_SECONDS: Final = 0.05
+"""Most seconds that whoever drops a stream waits for it."""
 
 
 class Port(Protocol):
@@ -135,7 +137,8 @@ class BlockingStream:
         """The consumer wants no more: cut what is open and record it. Safe to call again.
 
         For a stream that was dropped that is done on a thread of its own: the garbage collector
-        may have interrupted this one anywhere, and what is needed here may be a lock it holds.
+        may have interrupted this one anywhere, and what is needed here may be a lock it holds. A
+        generator that a server closes looks the same, so it is waited for, though not for long.
         """
         self._leaving = True
         if self._step is not None and isinstance(sys.exc_info()[1], GeneratorExit):
@@ -163,6 +166,8 @@ class BlockingStream:
         except RuntimeError:
             at_exit.detach()
             raise
+        if closing.acquire(timeout=APART_SECONDS):
+            closing.release()
 
     def _close(self) -> None:
         if not self._turn.acquire(blocking=False):
