@@ -61,7 +61,8 @@ class Upstream:
     """The server, running from construction until ``close`` or the end of its ``with`` block.
 
     ``base_url`` ends in ``/v1``; ``origin`` is the same without it, for clients that add their own
-    path (Anthropic, Azure). A model that is not in ``script`` is answered with 404.
+    path (Anthropic, Azure). A model that is not in ``script`` is answered with 404, and one whose
+    script raises with 500 and the exception's type.
     """
 
     def __init__(self, script: Mapping[str, Script], *, port: int = 0) -> None:
@@ -112,14 +113,20 @@ class Upstream:
             self.requests.append(record)
             number = len(self.requests)
             turn = sum(r.model == record.model for r in self.requests) - 1
+        try:
+            return number, self._reply(record, turn)
+        except Exception as error:  # noqa: BLE001 - the client is told; else it would wait for ever
+            return number, Reply(f"The script raised {type(error).__name__}", status=500)
+
+    def _reply(self, record: Recorded, turn: int) -> Reply:
         script = self.script.get(record.model)
         if script is None:
-            return number, Reply(f"The model {record.model!r} does not exist", status=404)
+            return Reply(f"The model {record.model!r} does not exist", status=404)
         if isinstance(script, Reply):
-            return number, script
+            return script
         if callable(script):
-            return number, script(record.body)
-        return number, script[min(turn, len(script) - 1)]
+            return script(record.body)
+        return script[min(turn, len(script) - 1)]
 
     def _end(self, record: Recorded, *, cut: bool) -> None:
         with self._changed:
@@ -214,7 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
         return next((end for end in (*_ENDPOINTS, "/models") if path.endswith(end)), None)
 
     def _answer(self, path: str, record: Recorded, exchange: Exchange) -> None:
-        reply = exchange.reply
+        reply, number = exchange.reply, exchange.number
         self._wait(reply.first_delay)
         shape = {
             "/chat/completions": chat_shape,
@@ -222,32 +229,35 @@ class _Handler(BaseHTTPRequestHandler):
             "/messages": messages_shape,
         }[path]
         if isinstance(reply.body, tuple):
-            self._stream(record, reply, reply.body)
+            self._stream(record, exchange, reply.body)
         elif reply.body is not None:
-            self._send(reply, reply.body)
+            self._send(reply, reply.body, number)
         elif reply.status != 200:
             error = messages_shape.error if path == "/messages" else chat_shape.error
             message = reply.texts[0] or f"Scripted error {reply.status}"
-            self._send(reply, json.dumps(error(reply.status, message)).encode())
+            self._send(reply, json.dumps(error(reply.status, message)).encode(), number)
         elif record.stream:
-            self._stream(record, reply, shape.events(exchange))
+            self._stream(record, exchange, shape.events(exchange))
         else:
-            self._send(reply, json.dumps(shape.body(exchange), ensure_ascii=False).encode())
+            body = json.dumps(shape.body(exchange), ensure_ascii=False).encode()
+            self._send(reply, body, number)
 
     def _send_json(self, status: int, payload: Mapping[str, Any]) -> None:
         self._send(Reply(status=status), json.dumps(payload).encode())
 
-    def _send(self, reply: Reply, body: bytes) -> None:
-        self._head(reply, {"content-type": "application/json", "content-length": str(len(body))})
+    def _send(self, reply: Reply, body: bytes, number: int = 0) -> None:
+        framing = {"content-type": "application/json", "content-length": str(len(body))}
+        self._head(reply, number, framing)
         if reply.reset_after is None:
             self.wfile.write(body)
             return
         self.wfile.write(body[: len(body) // 2])
         self.close_connection = True
 
-    def _stream(self, record: Recorded, reply: Reply, events: Iterable[bytes]) -> None:
+    def _stream(self, record: Recorded, exchange: Exchange, events: Iterable[bytes]) -> None:
+        reply = exchange.reply
         framing = {"content-type": "text/event-stream", "transfer-encoding": "chunked"}
-        self._head(reply, framing)
+        self._head(reply, exchange.number, framing)
         for event in events:
             if record.chunks_sent == reply.reset_after:
                 self.close_connection = True
@@ -257,10 +267,9 @@ class _Handler(BaseHTTPRequestHandler):
             record.chunks_sent += 1
         self.wfile.write(b"0\r\n\r\n")
 
-    def _head(self, reply: Reply, framing: Mapping[str, str]) -> None:
+    def _head(self, reply: Reply, number: int, framing: Mapping[str, str]) -> None:
         self.send_response(reply.status)
         given = {name.lower(): value for name, value in reply.headers.items()}
-        number = len(self.server.upstream.requests)
         for name, value in {**framing, "x-request-id": f"req_{number}", **given}.items():
             self.send_header(name, value)
         self.end_headers()
