@@ -256,7 +256,8 @@ def test_unreadable_chunks_are_opaque(choices: object) -> None:
 
 def test_servers_that_stream_whole_messages() -> None:
     """A message in the delta's place is read as one; beside a delta it only repeats."""
-    assert delta({"choices": [{"message": {"content": "a"}}]}).text == "a"
+    for choice in ({}, {"delta": None}):
+        assert delta({"choices": [{**choice, "message": {"content": "a"}}]}).text == "a"
     assert (
         delta({"choices": [{"message": {"content": "ab"}, "delta": {"content": "b"}}]}).text == "b"
     )

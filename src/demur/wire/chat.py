@@ -59,7 +59,9 @@ def _delta(choice: object, position: int, shared: tuple[Signal, ...]) -> Delta |
     if not isinstance(choice, Mapping):
         return None
     # Some servers put a whole message where the delta belongs, some add it to the last delta.
-    message = choice.get("delta", choice.get("message"))
+    message = choice.get("delta")
+    if message is None:
+        message = choice.get("message")
     if message is None:
         message = {}
     if not isinstance(message, Mapping):
