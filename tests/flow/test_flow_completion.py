@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from demur.errors import RefusedError
 from demur.flow.completion import completion_flow
 from demur.flow.effects import CallModel, Classify, FindUsable
+from demur.flow.gathering import KEPT_CHARS
 from demur.flow.plan import Plan
 from demur.testing.detectors import LyingDetector, PhraseDetector, RaisingDetector
 from demur.vocabulary import Completion, Evidence, Target, Usage
@@ -323,6 +324,14 @@ def test_served_model_is_the_one_the_response_names() -> None:
     """What the response names goes before what was asked for."""
     scripts = {"a": completion(REFUSAL), "b": completion(NORMAL, model="b-2024")}
     assert play(plan_of(B), scripts).outcome.served_model == "b-2024"
+
+
+def test_of_long_content_the_ends_are_kept() -> None:
+    """An audit that asks for content gets as much of a text, and of a refusal, as detectors see."""
+    plan = replace(plan_of(), keeps_content=True)
+    trace = play(plan, {"a": completion(Evidence("a" * 99_999, "b" * 99_999))})
+    (kept,) = trace.outcome.attempts[0].evidence
+    assert len(kept.text) == len(kept.refusal) == 2 * KEPT_CHARS + 1
 
 
 def test_what_cannot_be_read_is_not_judged() -> None:

@@ -124,7 +124,10 @@ class Journal:
     def _kept(self, choices: tuple[Evidence, ...]) -> tuple[Evidence, ...]:
         if not self.plan.keeps_content:
             return ()
-        return tuple(replace(choice, text=_ends(choice.text)) for choice in choices)
+        return tuple(
+            replace(choice, text=_ends(choice.text), refusal=_ends(choice.refusal))
+            for choice in choices
+        )
 
     def accept(self, decision: Accept) -> None:
         """The last attempt is the one to serve."""
