@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain, repeat
 from typing import Any
 
 import pytest
@@ -310,13 +311,17 @@ def test_a_budget_can_end_within_a_chain(world: World) -> None:
 
 
 def test_a_budget_of_seconds(world: World) -> None:
-    """What callers waited for added calls is added up; when it is spent no call is added."""
-    plan = budgeted(seconds=3.0)
-    seconds = iter([2.0, *([0.0] * 99)])
-    world.ask(plan, REFUSING, seconds=seconds)
-    world.ask(plan, REFUSING)
-    assert world.ask(plan, REFUSING).outcome.limited is None
-    world.ask(plan, REFUSING, seconds=iter([1.0, *([0.0] * 99)]))
+    """What callers waited for added calls is added up; when it is spent no call is added.
+
+    The first call is none of them, however long it took; those that were refused are.
+    """
+    plan, spent = budgeted(B, C, seconds=8.0), 0.0
+    while spent < 8.0:
+        seconds = chain([9.0], repeat(0.5))
+        trace = world.ask(plan, {**REFUSING, "b": REFUSAL}, seconds=seconds)
+        assert (trace.tried, trace.outcome.limited) == ([A, B, C], None)
+        assert trace.outcome.attempts[0].seconds >= 9.0
+        spent += sum(attempt.seconds for attempt in trace.outcome.attempts[1:])
     assert world.ask(plan, REFUSING).outcome.limited == "budget"
 
 

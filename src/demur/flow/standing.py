@@ -166,7 +166,7 @@ def _spending(plan: Plan, outcome: Outcome) -> tuple[Operation, ...]:
     if plan.cells is None or not added:
         return ()
     spent = {
-        "seconds": outcome.added_seconds,
+        "seconds": sum(attempt.seconds for attempt in added),
         "cost": sum(_cost(attempt, plan.cells.prices) for attempt in added),
     }
     found: list[Operation] = []
