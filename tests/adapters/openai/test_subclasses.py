@@ -90,6 +90,53 @@ def test_what_another_library_put_in_place_is_not_lost_unseen(caller, serve, by)
     assert answer.choices[0].message.content == ANSWER
 
 
+@pytest.mark.parametrize("name", ["request", "post", "copy", "with_options"])
+def test_what_another_library_put_on_the_client_itself_is_not_lost_unseen(caller, serve, name):
+    """A method in its place there is the other client's; the other way round both are heard."""
+
+    def traced(client):
+        method, heard = getattr(client, name), []
+
+        @functools.wraps(method)
+        def trace(*args, **kwargs):
+            heard.append(name)
+            return method(*args, **kwargs)
+
+        setattr(client, name, trace)
+        return heard
+
+    upstream = serve(primary=Reply(REFUSAL), second=Reply(ANSWER))
+    client = caller.client(upstream)
+    traced(client)
+    with pytest.raises(demur.UnsupportedClientError, match=rf"{name}.*with demur first"):
+        wrap(client)
+    client = wrap(caller.client(upstream))
+    heard = traced(client)
+    user = client if name in ("request", "post") else getattr(client, name)(max_retries=1)
+    assert caller.create(user).choices[0].message.content == ANSWER
+    assert heard
+
+
+def test_a_subclass_may_put_methods_of_its_own_in_place(caller, serve):
+    """What no SDK calls goes past nobody, nor does what the SDK calls below ``request``."""
+
+    class Mine(base(caller)):
+        def __init__(self, told, **options):
+            super().__init__(**options)
+            self.tell = told
+            self._calculate_retry_timeout = lambda *args, **kwargs: 0.0
+
+        def tell(self, text):
+            """Nobody."""
+
+    upstream = serve(primary=Reply(REFUSAL), second=Reply(ANSWER))
+    mine = Mine(print, api_key="x", base_url=upstream.base_url)
+    client = wrap(mine)
+    assert client.tell is print
+    assert caller.create(client).choices[0].message.content == ANSWER
+    caller.wait(mine.close())
+
+
 def test_resources_that_were_used_are_no_obstacle(caller, serve):
     """Neither the SDK's own, nor what a subclass makes of them."""
 

@@ -38,14 +38,16 @@ def unpinned(client: Any) -> Any:
 
 
 def check_resources(client: Any, made: Any) -> None:
-    """Raises ``UnsupportedClientError`` where something has replaced a resource of ``client``.
+    """Raises ``UnsupportedClientError`` where something has replaced a resource of ``client``, or
+    one of its methods.
 
     What another library has put there calls that client, past its twin ``made``.
     """
-    for name, resource in vars(client).items():
-        if not _is_cached(type(made), name):
-            continue
-        place = _replaced(resource, getattr(made, name), name)
+    for name, value in vars(client).items():
+        if _is_cached(type(made), name):
+            place = _replaced(value, getattr(made, name), name)
+        else:
+            place = name if _leads_to_request(name) else None
         if place is not None:
             raise UnsupportedClientError(
                 f"demur.wrap was given a client whose {place} something else has replaced, and "
@@ -71,6 +73,11 @@ def _replaced(given: Any, own: Any, place: str) -> str | None:
 
 def _alike(given: Any, own: Any) -> bool:
     return plain_class(type(given)) is plain_class(type(own))
+
+
+def _leads_to_request(name: str) -> bool:
+    """Whether it is a method of every client; the private ones are called by ``request``."""
+    return not name.startswith("_") and callable(getattr(openai.OpenAI, name, None))
 
 
 def _is_cached(cls: type, name: str) -> bool:
