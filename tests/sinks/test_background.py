@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import subprocess
@@ -16,6 +17,8 @@ from typing import Any
 import pytest
 
 from demur.sinks.background import Background, NotNowError, records_lost, watch_losses
+
+Threadless = Callable[[], AbstractContextManager[None]]
 
 
 def test_order() -> None:
@@ -119,7 +122,55 @@ def test_losses_are_told_as_they_happen(monkeypatch: pytest.MonkeyPatch) -> None
     assert (told, background.lost) == ([1, 1, 1], 3)
 
 
-Threadless = Callable[[], AbstractContextManager[None]]
+def test_closed_is_not_full(caplog: pytest.LogCaptureFixture) -> None:
+    """What comes too late is not blamed on a queue that has room."""
+    background: Background[int] = Background("test", lambda batch: None, capacity=10)
+    background.close()
+    background.put(1)
+    assert [r.getMessage() for r in caplog.records] == ["test: it is closed; records are dropped"]
+
+
+class Late:
+    """What the collector finalises after it has told of a queue's end."""
+
+    def __init__(self, background: Background[Any], item: object) -> None:
+        self.background, self.item, self.me = background, item, self
+
+    def __del__(self) -> None:
+        self.background.put(self.item)
+
+
+def test_what_the_collector_brings_late_is_written(caplog: pytest.LogCaptureFixture) -> None:
+    """A queue that is collected together with what will yet put something into it takes that."""
+    seen: list[Any] = []
+    written = threading.Event()
+
+    def drop() -> None:
+        background: Background[Any] = Background(
+            "test", seen.extend, capacity=10, at_end=written.set
+        )
+        background.put("early")
+        assert background.flush()
+        Late(background, "late")
+
+    drop()
+    gc.collect()
+    assert written.wait(10)
+    assert eventually(lambda: seen == ["early", "late"])
+    assert not caplog.records
+
+
+def test_a_late_item_without_a_thread_is_counted(
+    threadless: Threadless, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would come for it any more: it is lost, and says so."""
+    monkeypatch.setattr("demur.sinks.background._watchers", [])
+    told: list[int] = []
+    watch_losses(told.append)
+    with threadless():
+        Late(Background("test", lambda batch: None, capacity=10), "late")
+        gc.collect()
+    assert told == [1]
 
 
 def test_a_thread_that_cannot_start_is_started_later(
@@ -166,6 +217,28 @@ for number in range(5000):
     background.put(number)
 {end}
 """
+
+
+LATE = """
+import gc, time
+from demur.sinks.background import Background
+class Late:
+    def __init__(self, background):
+        self.background, self.me = background, self
+    def __del__(self):
+        self.background.put("late")
+def write(batch):
+    time.sleep(0.3)
+    print(*batch, flush=True)
+Late(Background("test", write, capacity=10))
+gc.collect()
+"""
+
+
+def test_what_came_late_is_written_at_exit() -> None:
+    """The end of the program waits for it too."""
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, timeout=60, check=True)
+    assert done.stdout == b"late\n"
 
 
 @pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise KeyboardInterrupt"])
@@ -219,3 +292,10 @@ def test_a_child_has_lost_nothing() -> None:
         os._exit(background.lost)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert background.lost == 1
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 5
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return holds()

@@ -18,6 +18,7 @@ T = TypeVar("T")
 MOST_AT_ONCE: Final = 512
 RETRY_SECONDS: Final = 1.0
 CLOSE_SECONDS: Final = 10.0
+IDLE_SECONDS: Final = 60.0
 
 _log = logging.getLogger("demur")
 
@@ -42,7 +43,8 @@ class Background(Generic[T]):
     could not be written. At a normal exit of the interpreter what waits is written. A forked child
     begins with an empty queue and a thread of its own: what waited is its parent's to write.
     ``at_end`` is called by the thread once there is nothing more to write. Where no thread can be
-    started, items wait for one, or for the end.
+    started, items wait for one, or for the end. One that is collected still takes what is finalised
+    after it, by a new thread if the first has ended, which then calls ``at_end`` as well.
     """
 
     def __init__(
@@ -55,8 +57,8 @@ class Background(Generic[T]):
     ) -> None:
         self._state = _State(name, writer, capacity, at_end)
         _states.add(self._state)
-        # Runs at exit, or when nobody can put anything any more.
-        self._close = weakref.finalize(self, _State.close, self._state)
+        weakref.finalize(self, self._state.let_go).atexit = False
+        weakref.finalize(self._state, _close, weakref.ref(self._state))
 
     def put(self, item: T) -> None:
         """Never waits longer than another thread's ``put``."""
@@ -68,7 +70,7 @@ class Background(Generic[T]):
 
     def close(self) -> None:
         """Write what waits and end the thread. Later items are dropped."""
-        self._close()
+        self._state.close()
 
     @property
     def lost(self) -> int:
@@ -86,7 +88,8 @@ class _State:
         self._capacity = capacity
         self._at_end = at_end
         self._items: deque[Any] = deque()
-        self._closing = False
+        self._ending = False
+        self._closed = False
         self.renew()
         renewed_in_children(self)
 
@@ -103,9 +106,10 @@ class _State:
 
     def put(self, item: Any) -> None:
         with self._changed:
-            if self._thread is None and not self._closing:
+            if self._thread is None and not self._closed:
                 self._start()
-            if not self._closing and len(self._items) + self._writing < self._capacity:
+            reason = self._reason_to_drop()
+            if reason is None:
                 self._items.append(item)
                 if self._idle:
                     self._idle = False
@@ -114,7 +118,15 @@ class _State:
             told, self._dropping = self._dropping, True
         self._lose(1)
         if not told:
-            _log.error("%s: the queue is full; records are dropped", self._name)
+            _log.error("%s: %s; records are dropped", self._name, reason)
+
+    def _reason_to_drop(self) -> str | None:
+        if self._closed:
+            return "it is closed"
+        if self._ending and self._thread is None:
+            return "it has no thread any more"
+        full = len(self._items) + self._writing >= self._capacity
+        return "the queue is full" if full else None
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name=f"demur-{self._name}", daemon=True)
@@ -126,20 +138,26 @@ class _State:
         self._thread = thread
 
     def _run(self) -> None:
-        while batch := self._next():
-            self._write(batch)
+        while True:
+            while batch := self._next():
+                self._write(batch)
+                with self._changed:
+                    self._writing = 0
+                    if self._dropping and len(self._items) < self._capacity // 2:
+                        self._dropping = False
+                    self._changed.notify_all()
+            self._at_end()
             with self._changed:
-                self._writing = 0
-                if self._dropping and len(self._items) < self._capacity // 2:
-                    self._dropping = False
-                self._changed.notify_all()
-        self._at_end()
+                if not self._items:
+                    self._thread = None
+                    return
 
     def _next(self) -> list[Any]:
         with self._changed:
-            while not self._items and not self._closing:
+            while not self._items and not self._ending:
                 self._idle = True
-                self._changed.wait()
+                # Not for ever: ``let_go`` may have to do without telling.
+                self._changed.wait(IDLE_SECONDS)
             self._idle = False
             count = min(len(self._items), MOST_AT_ONCE)
             batch = [self._items.popleft() for _ in range(count)]
@@ -178,9 +196,9 @@ class _State:
         """Whether there is time for another try."""
         end = time.monotonic() + RETRY_SECONDS
         with self._changed:
-            while not self._closing and (left := end - time.monotonic()) > 0:
+            while not self._ending and (left := end - time.monotonic()) > 0:
                 self._changed.wait(left)
-            return not self._closing
+            return not self._ending
 
     def _tell(self, reason: str) -> None:
         if not self._failing:
@@ -191,9 +209,29 @@ class _State:
         with self._changed:
             return self._changed.wait_for(lambda: not self._items and not self._writing, seconds)
 
+    def let_go(self) -> None:
+        """Its owner is being collected: end once nothing waits.
+
+        The collector may have interrupted a thread that holds the lock, which is not waited for.
+        """
+        self._ending = True
+        if not self._changed.acquire(blocking=False):
+            return
+        try:
+            if self._items and self._thread is None:
+                self._start()
+            stranded = bool(self._items) and self._thread is None
+            self._changed.notify_all()
+        finally:
+            self._changed.release()
+        if stranded:
+            self._run()
+
     def close(self) -> None:
         with self._changed:
-            self._closing = True
+            if self._closed:
+                return
+            self._ending = self._closed = True
             thread = self._thread
             self._changed.notify_all()
         if thread is None and self._items:
@@ -202,6 +240,13 @@ class _State:
             thread.join(CLOSE_SECONDS)
         if self.lost:
             _log.error("%s: %d records were lost", self._name, self.lost)
+
+
+def _close(made: weakref.ref[_State]) -> None:
+    """Runs at exit, while there is a thread or an owner."""
+    state = made()
+    if state is not None:
+        state.close()
 
 
 _states: weakref.WeakSet[_State] = weakref.WeakSet()

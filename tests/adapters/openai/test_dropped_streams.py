@@ -14,7 +14,7 @@ import pytest
 from openai_stage import ANSWER, REFUSAL, Caller
 
 import demur
-from demur.testing import Reply
+from demur.testing import PhraseDetector, Reply
 
 
 @pytest.mark.parametrize("text", [ANSWER, REFUSAL])
@@ -32,6 +32,23 @@ def test_a_dropped_stream_is_cut_and_recorded(caller, serve, tmp_path, text):
     del stream
     assert eventually(lambda: swept(caller) and len(lines(path)) == 1)
     assert upstream.wait_for_cut(served)
+
+
+def test_a_stream_dropped_together_with_its_client_is_recorded(caller, serve, tmp_path):
+    """A client made in a function takes its sinks along, which take the last record yet."""
+    upstream = serve(primary=Reply(ANSWER, delay=0.05))
+    path = tmp_path / "audit.jsonl"
+    policy = {"version": 1, "rules": [{"name": "r"}], "audit": {"path": str(path)}}
+
+    def use():
+        client = demur.wrap(caller.client(upstream), policy=policy, detector=PhraseDetector())
+        stream = caller.create(client, stream=True)
+        caller.items(stream, 3)
+        stream.me = stream
+
+    use()
+    assert eventually(lambda: swept(caller) and len(lines(path)) == 1)
+    assert upstream.wait_for_cut("primary")
 
 
 def test_collecting_a_stream_waits_for_no_lock(serve):
