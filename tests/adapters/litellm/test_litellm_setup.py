@@ -38,9 +38,66 @@ def test_a_watch_that_cannot_start_is_started_later(
     with threadless():
         assert file.current.policy.mode == "enforce"
     path.write_text(POLICY.format(mode="shadow"))
-    assert file.current.policy.mode == "enforce"
+    _ = file.current
     assert changed.wait(10)
     assert found == ["shadow"]
+
+
+def test_a_version_that_could_not_be_used_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it lacked may come later; meanwhile that is told once, and tried ever more rarely."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY.format(mode="enforce"))
+    file = PolicyFile(path, None, lambda _: None)
+    text = POLICY.format(mode="shadow") + "audit: {{path: {folder}/audit.jsonl}}\n"
+    path.write_text(text.format(folder=tmp_path / "late"))
+    for _ in range(200):
+        file.look()
+    assert file.current.policy.mode == "enforce"
+    assert told(caplog) == 1
+    (tmp_path / "late").mkdir()
+    for _ in range(setup.MOST_LOOKS_APART):
+        file.look()
+    assert file.current.policy.mode == "shadow"
+    assert told(caplog) == 1
+
+
+def test_how_often_a_version_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new version at once, the same one less and less."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY.format(mode="enforce"))
+    file = PolicyFile(path, None, lambda _: None)
+    tries = []
+
+    def broken(path: Path) -> None:
+        tries.append(path)
+        raise RuntimeError
+
+    monkeypatch.setattr(setup, "load_policy", broken)
+    for _ in range(2):
+        path.write_text(POLICY.format(mode="shadow") + "#" * (1 + len(tries)))
+        tries.clear()
+        for _ in range(100):
+            file.look()
+        assert 5 <= len(tries) <= 10
+
+
+def told(caplog: pytest.LogCaptureFixture) -> int:
+    return sum("the new policy is not used" in r.getMessage() for r in caplog.records)
+
+
+def test_a_file_put_back_in_place_is_seen(tmp_path: Path) -> None:
+    """Also one of the same length, place and time of writing, as some tools leave behind."""
+    path = tmp_path / "policy.yaml"
+    path.write_text("version: 1\nmode: shadow \n")
+    file = PolicyFile(path, None, lambda _: None)
+    before = path.stat()
+    path.write_text("version: 1\nmode: enforce\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    file.look()
+    assert file.current.policy.mode == "enforce"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -22,6 +22,8 @@ from .state import store_of
 
 LOOK_SECONDS: Final = 1.0
 """How often a policy file is looked at."""
+MOST_LOOKS_APART: Final = 60
+"""How rarely a version that could not be used is tried again, in looks."""
 
 _log = logging.getLogger("demur")
 
@@ -66,8 +68,9 @@ class PolicyFile:
 
     A thread looks at the file every ``LOOK_SECONDS``, from the first time ``current`` is asked
     for in a process, as long as this object is in use. A version that cannot be used changes
-    nothing: it is logged, and counted where the policy has metrics. ``changed`` is called, on that
-    thread, with each new setup before it is used.
+    nothing: it is logged, and counted where the policy has metrics. It is tried again, ever more
+    rarely, as what it lacks may come later. ``changed`` is called, on that thread, with each new
+    setup before it is used.
     """
 
     def __init__(self, path: Path, own: Detector | None, changed: Callable[[Setup], None]) -> None:
@@ -75,6 +78,8 @@ class PolicyFile:
         self._own = own
         self._changed = changed
         self._stamp = _stamp(self._path)
+        self._complaint: str | None = None
+        self._apart = self._skip = 0
         self._setup = Setup.of(load_policy(path), own)
         self.renew()
         renewed_in_children(self)
@@ -99,18 +104,25 @@ class PolicyFile:
     def look(self) -> None:
         """Take over a new version of the file, if there is one and it can be used."""
         stamp = _stamp(self._path)
-        if stamp == self._stamp:
+        if stamp != self._stamp:
+            self._stamp, self._complaint, self._apart = stamp, None, 1
+        elif self._complaint is None:
             return
-        self._stamp = stamp
+        elif self._skip:
+            self._skip -= 1
+            return
         before = self._setup
         try:
             setup = Setup.of(load_policy(self._path), self._own, before)
             self._changed(setup)
         except Exception as error:  # noqa: BLE001 - the policy before goes on, whatever it was
-            _log.error("the new policy is not used, the one before is kept: %s", error)
-            note_reload(before.policy, "failed")
+            self._skip, self._apart = self._apart - 1, min(2 * self._apart, MOST_LOOKS_APART)
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                _log.error("the new policy is not used, the one before is kept: %s", error)
+                note_reload(before.policy, "failed")
             return
-        self._setup = setup
+        self._setup, self._complaint = setup, None
         _log.info("policy %s: version %s is in use", self._path, setup.policy.fingerprint)
         note_reload(setup.policy, "done")
 
@@ -150,4 +162,4 @@ def _stamp(path: Path) -> Any:
         found = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
