@@ -16,7 +16,13 @@ from typing import Any
 
 import pytest
 
-from demur.sinks.background import Background, NotNowError, records_lost, watch_losses
+from demur.sinks.background import (
+    Background,
+    NotNowError,
+    flush_all,
+    records_lost,
+    watch_losses,
+)
 
 Threadless = Callable[[], AbstractContextManager[None]]
 
@@ -120,6 +126,25 @@ def test_losses_are_told_as_they_happen(monkeypatch: pytest.MonkeyPatch) -> None
     background.close()
     background.put(3)
     assert (told, background.lost) == ([1, 1, 1], 3)
+
+
+def test_all_queues_are_flushed_within_one_time() -> None:
+    """What hangs keeps nobody waiting for longer; what does not is written."""
+    gate, seen = threading.Event(), []
+
+    def hang(batch: Sequence[int]) -> None:
+        gate.wait(30)
+
+    hanging: Background[int] = Background("test", hang, capacity=10)
+    sound: Background[int] = Background("test", seen.extend, capacity=10)
+    hanging.put(1)
+    sound.put(1)
+    assert not flush_all(0.2)
+    gate.set()
+    assert hanging.flush()
+    assert seen == [1]
+    hanging.close()
+    sound.close()
 
 
 def test_closed_is_not_full(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..policy.schema import Policy
 from .audit import AuditSink
+from .background import flush_all
 from .fan_out import Sink, Sinks
 from .logging import LoggingSink
 from .opentelemetry import OpenTelemetrySink
@@ -33,6 +34,7 @@ __all__ = [
     "PrometheusSink",
     "Sink",
     "Sinks",
+    "flush_all",
     "note_reload",
     "sinks_for",
     "to_record",

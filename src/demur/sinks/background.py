@@ -258,6 +258,12 @@ def records_lost() -> int:
     return sum(state.lost for state in tuple(_states))
 
 
+def flush_all(seconds: float = CLOSE_SECONDS) -> bool:
+    """``flush`` every queue of this process; whether that came in time."""
+    end = time.monotonic() + seconds
+    return all(state.flush(max(0.0, end - time.monotonic())) for state in tuple(_states))
+
+
 def watch_losses(watcher: Callable[[int], object]) -> None:
     """Have it called with how many items any queue of this process loses, when it loses them."""
     _watchers.append(watcher)

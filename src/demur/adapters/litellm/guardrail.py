@@ -44,6 +44,7 @@ from .rows import (
 from .settings import Source, check_mode, policy_of
 from .settlement import Settlement
 from .setup import setups_of
+from .shutdown import flush_at_shutdown
 from .spend import bucket, metadata_of, tags_of
 from .starting import (
     call_after_all,
@@ -100,6 +101,8 @@ class DemurGuardrail(CustomGuardrail):
         super().__init__(
             guardrail_name=guardrail_name, event_hook=event_hook, default_on=default_on
         )
+        if event_hook is not None:
+            flush_at_shutdown()
 
     # -- the proxy, before the call
 
