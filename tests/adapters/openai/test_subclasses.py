@@ -137,6 +137,23 @@ def test_a_subclass_may_put_methods_of_its_own_in_place(caller, serve):
     caller.wait(mine.close())
 
 
+def test_what_stands_around_a_refused_stream_hears_of_its_end(caller, serve, monkeypatch):
+    """An instrumentation of the SDK's classes ends its span there; the served one's is not ended
+    for the caller."""
+    kind = openai.Stream if caller.kind == "sync" else openai.AsyncStream
+    plain, closed = kind.close, []
+
+    def close(stream):
+        closed.append(stream.response.request.content)
+        return plain(stream)
+
+    monkeypatch.setattr(kind, "close", close)
+    upstream = serve(primary=Reply(REFUSAL), second=Reply(ANSWER))
+    stream = caller.create(wrap(caller.client(upstream)), stream=True)
+    assert caller.text(stream) == ANSWER
+    assert ["primary" in str(content) for content in closed] == [True]
+
+
 def test_resources_that_were_used_are_no_obstacle(caller, serve):
     """Neither the SDK's own, nor what a subclass makes of them."""
 

@@ -65,6 +65,8 @@ class BlockingPort:
         try:
             if stream.http.stream is stream.source:
                 stream.http.close()
+                if isinstance(stream.result, openai.Stream):
+                    stream.result.close()  # an instrumentation's may end its span here
             else:
                 stream.source.close()
         except Exception as error:
@@ -126,6 +128,8 @@ class AwaitingPort:
         try:
             if stream.http.stream is stream.source:
                 await stream.http.aclose()
+                if isinstance(stream.result, openai.AsyncStream):
+                    await stream.result.close()
             else:
                 await stream.source.aclose()
         except Exception as error:
