@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from demur.sinks.background import Background, NotNowError, records_lost, watch_losses
+from demur.sinks.background import Background, NotNowError, flush, records_lost, watch_losses
 
 
 def test_order() -> None:
@@ -25,6 +25,23 @@ def test_order() -> None:
     assert background.flush()
     assert seen == list(range(20_000))
     background.close()
+
+
+def test_all_are_flushed_within_one_time() -> None:
+    """However many queues hang, waiting for all takes no longer than was asked for."""
+    gate = threading.Event()
+    hanging: list[Background[int]] = [
+        Background("test", lambda _: gate.wait(30), capacity=10) for _ in range(20)
+    ]
+    for background in hanging:
+        background.put(1)
+    start = time.perf_counter()
+    assert not flush(0.2)
+    assert time.perf_counter() - start < 3.0
+    gate.set()
+    assert flush(10)
+    for background in hanging:
+        background.close()
 
 
 def test_full_queue_drops(caplog: pytest.LogCaptureFixture) -> None:

@@ -209,3 +209,13 @@ def records_lost() -> int:
 def watch_losses(watcher: Callable[[int], object]) -> None:
     """Have it called with how many items any queue of this process loses, when it loses them."""
     _watchers.append(watcher)
+
+
+def flush(seconds: float = CLOSE_SECONDS) -> bool:
+    """Wait until all that was put into any queue of this process is written or lost.
+
+    Returns whether that came in time; for those whose process is stopped or frozen next.
+    """
+    end = time.monotonic() + seconds
+    in_time = [state.flush(max(0.0, end - time.monotonic())) for state in tuple(_states)]
+    return all(in_time)

@@ -16,7 +16,7 @@ from ...detection.guarded import Guarded
 from ...errors import PolicyError
 from ...policy import Policy, load_policy
 from ...policy.schema import TargetSettings
-from ...sinks import sinks_for
+from ...sinks import Sink, sinks_for
 from ...stores import store_for
 from .client import check_client, wire, wrapped_copy
 from .exchange import Wiring
@@ -35,6 +35,7 @@ def wrap(
     fallbacks: Sequence[str | Mapping[str, Any]] | None = None,
     detector: Detector | None = None,
     targets: Mapping[str, Any] | None = None,
+    sinks: Sequence[Sink] = (),
 ) -> ClientT:
     """``demur.wrap``, where openai is known to be installed."""
     check_client(client)
@@ -51,7 +52,7 @@ def wrap(
     keys = {name: _key(name, target) for name, target in chosen.targets.items()}
     wrapped = wrapped_copy(client)
     # What takes long to make, or has to be closed, only once all else is known to be right.
-    store, sink, settings = store_for(chosen), sinks_for(chosen), chosen.detector
+    store, sink, settings = store_for(chosen), sinks_for(chosen, sinks), chosen.detector
     judge = Guarded(detector, settings.seconds) if detector else build_detector(settings)
     made = _elsewhere(client, chosen, keys)
     own = tuple(c for name, c in made.items() if chosen.targets[name].base_url is not None)
