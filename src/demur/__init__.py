@@ -7,6 +7,7 @@ client = demur.wrap(OpenAI(), fallbacks=["other-model"])
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,12 +22,24 @@ from .errors import (
     RefusedError,
     UnsupportedClientError,
 )
-from .vocabulary import Attempt, Evidence, Outcome, Signal, Usage, Verdict
+from .vocabulary import Attempt, Ending, Evidence, Kind, Label, Outcome, Signal, Usage, Verdict
 
 if TYPE_CHECKING:
     from .detection import Detector
     from .policy import Policy
     from .sinks import Sink
+else:
+    _LATE = {"Detector": "detection", "Policy": "policy"}
+
+    def __getattr__(name):
+        """What loads more than a name is worth, where it is asked for."""
+        if name not in _LATE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+
+    def __dir__():
+        return sorted({*globals(), *_LATE})
+
 
 ClientT = TypeVar("ClientT")
 
@@ -35,12 +48,17 @@ __version__ = "0.1.0"
 __all__ = [
     "Attempt",
     "DemurError",
+    "Detector",
     "DetectorError",
+    "Ending",
     "Evidence",
     "InputError",
+    "Kind",
+    "Label",
     "MissingExtraError",
     "ModelError",
     "Outcome",
+    "Policy",
     "PolicyError",
     "RefusedError",
     "Signal",

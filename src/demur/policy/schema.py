@@ -212,6 +212,10 @@ class Audit(Section):
 
 
 class Policy(Section):
+    """What a policy file says. In code, mappings and lists go through ``load_policy``, which names
+    what is wrong in them; ``Policy(...)`` takes the sections themselves.
+    """
+
     version: Literal[1] = Field(default=1, description="The version of this format.")
     mode: Literal["enforce", "shadow"] = Field(
         default="enforce", description="shadow: decide and record, change nothing."

@@ -121,6 +121,22 @@ def test_importing_demur_loads_no_sdk_and_no_model_runtime():
     assert done.returncode == 0, done.stderr
 
 
+def test_what_a_detector_is_written_with_is_at_hand():
+    """All names that ``demur`` promises are there, those that cost an import when asked for."""
+    code = (
+        "import sys, demur\n"
+        "assert {'Detector', 'Policy', 'Label', 'Kind', 'Ending'} <= set(demur.__all__)\n"
+        "assert not {'demur.detection', 'demur.policy', 'numpy', 'pydantic'} & set(sys.modules)\n"
+        "for name in demur.__all__: getattr(demur, name)\n"
+        "from demur.detection import Detector\n"
+        "assert demur.Detector is Detector\n"
+        "assert not hasattr(demur, 'Nothing')\n"
+        "assert set(demur.__all__) <= set(dir(demur))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_without_openai_wrap_says_what_to_install():
     """A missing SDK is an error that names the extra."""
     code = (
