@@ -7,7 +7,6 @@ import pickle
 
 import pytest
 
-from demur.cli.demo.gateway import GatewayError
 from demur.errors import MissingExtraError, ModelError, RefusedError
 from demur.policy import InvalidPolicyError, Problem
 from demur.serving.protocols import UnusableError
@@ -24,7 +23,6 @@ from demur.vocabulary import Outcome
         MissingExtraError("ray", "serve", "demur serve"),
         ModelError("m: cannot be loaded"),
         RefusedError("refused", Outcome("chat", "m", "exhausted", id="x")),
-        GatewayError("the proxy did not start", "its log"),
         UnusableError("too many", 413),
         ScriptedError(503),
     ],

@@ -42,6 +42,23 @@ def test_the_client_examples_run(monkeypatch, capsys):
     assert "fell_back" in printed
 
 
+def test_the_client_examples_run_where_the_fallback_fails(monkeypatch, capsys):
+    """They also print what became of it where nothing could be judged."""
+    pytest.importorskip("openai")
+    script = {
+        "gpt-4.1-mini": Reply("I'm sorry, but I can't help with that."),
+        "gpt-4.1": Reply(status=400),
+    }
+    with Upstream(script) as upstream:
+        monkeypatch.setenv("OPENAI_BASE_URL", upstream.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-readme")
+        names: dict[str, object] = {}
+        for block in blocks("python"):
+            exec(compile(block, "README.md", "exec"), names)
+        names["client"].close()
+    assert "gpt-4.1 failed None None" in capsys.readouterr().out
+
+
 def test_the_policy_is_one(tmp_path):
     """The policy block loads without an error and without a warning."""
     (policy,) = [text for text in blocks("yaml") if text.startswith("version")]

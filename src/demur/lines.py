@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import zlib
 from pathlib import Path
@@ -10,8 +11,15 @@ from typing import Any, Final
 
 from .errors import InputError
 
+_GZIP: Final = b"\x1f\x8b"
+
 FAILURES: Final = (OSError, EOFError, zlib.error)
 """What reading such a file may raise."""
+
+
+def unpacked(file: io.BufferedReader) -> io.BufferedReader | gzip.GzipFile:
+    """The file, or what it holds if that is gzipped, whatever its name."""
+    return gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == _GZIP else file
 
 
 def reason(error: Exception) -> str:

@@ -186,6 +186,16 @@ class Attempt:
     error: str | None = None
     evidence: tuple[Evidence, ...] = field(default=(), repr=False, compare=False)
 
+    @property
+    def label(self) -> Label | None:
+        """The verdict's label; ``None`` where nothing could be judged."""
+        return None if self.verdict is None else self.verdict.label
+
+    @property
+    def score(self) -> float | None:
+        """The verdict's score; ``None`` where nothing could be judged."""
+        return None if self.verdict is None else self.verdict.score
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

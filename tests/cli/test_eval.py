@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from demur.cli.eval import evaluate
+from demur.cli import main
 
 ROWS = [
     ("I'm sorry, but I can't help with that.", 1, "en"),
@@ -34,7 +34,7 @@ def rows(tmp_path: Path) -> Path:
 
 
 def run(*arguments: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(evaluate, [str(a) for a in arguments])
+    result = CliRunner().invoke(main, ["eval", *map(str, arguments)])
     return result.exit_code, result.stdout, result.stderr
 
 

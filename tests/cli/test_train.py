@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from demur.cli.train import train
+from demur.cli import main
 
 pytest.importorskip("torch")
 
 
 def run(*arguments: object) -> tuple[int, str]:
-    result = CliRunner().invoke(train, [str(a) for a in arguments])
+    result = CliRunner().invoke(main, ["train", *map(str, arguments)])
     return result.exit_code, result.stderr
 
 

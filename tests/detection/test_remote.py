@@ -14,7 +14,7 @@ import pytest
 
 from demur.detection.building import build_detector
 from demur.detection.cascade import Cascade
-from demur.errors import DetectorError
+from demur.errors import DetectorError, PolicyError
 from demur.policy.schema import DetectorSettings
 from demur.vocabulary import Evidence
 
@@ -157,7 +157,7 @@ def test_protocols(serve: Any, act: Any, settings: dict[str, Any], path: str) ->
 def test_the_key_comes_from_the_environment(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The key is sent as a bearer token; without it the detector is not built."""
     server = serve(tei)
-    with pytest.raises(DetectorError, match="DEMUR_KEY is not set"):
+    with pytest.raises(PolicyError, match=r"api_key_env: .*'DEMUR_KEY' is not set; set it"):
         detector(server.url, api_key_env="DEMUR_KEY")
     monkeypatch.setenv("DEMUR_KEY", "k")
     detector(server.url, api_key_env="DEMUR_KEY").classify(Evidence(ANSWER))

@@ -27,6 +27,15 @@ def cells(
     return plan.cells
 
 
+def test_a_rule_that_does_not_retry_has_none() -> None:
+    """What ``retry`` says counts only where it is among the actions, as for the store."""
+    rule = {"name": "r", "actions": ["tag"], "retry": RETRY}
+    policy = load_policy({"version": 1, "rules": [rule], "budgets": BUDGETS})
+    plan = Plan.of(policy, api="chat", model="a", stream=False, metadata={})
+    assert plan is not None
+    assert plan.cells is None
+
+
 def test_a_conversation_is_named_by_metadata_or_header() -> None:
     """The header wins; without either there is none."""
     named = cells(thread="7").sticky

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from demur.policy import Policy, Rule
 from demur.policy.globs import covers, is_literal
 from demur.policy.lint import _catches
-from demur.policy.mismatch import mismatch
 from demur.policy.schema import Match
 from demur.vocabulary import Api
 
@@ -75,14 +74,6 @@ def test_a_rule_called_dead_never_matches_first(
     """A request that only the later rule accepts disproves that the earlier catches all."""
     if narrow.accepts(**request) and not wide.accepts(**request):
         assert not _catches(wide, narrow)
-
-
-@given(match=matches, request=requests)
-def test_a_mismatch_has_a_reason_and_a_match_has_none(
-    match: Match, request: dict[str, Any]
-) -> None:
-    """The explanation and the decision never contradict each other."""
-    assert (mismatch(match, **request) is None) == match.accepts(**request)
 
 
 def test_first_match_wins_and_none_is_none() -> None:

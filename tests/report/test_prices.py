@@ -7,14 +7,26 @@ from pathlib import Path
 import pytest
 
 from demur.errors import InputError
-from demur.report.tallies import load_prices
+from demur.policy.standing_settings import Price
+from demur.report.tallies import Prices, load_prices
+from demur.vocabulary import Attempt, Usage
 
 
 def test_prices_are_read(tmp_path: Path) -> None:
     """Whole and broken numbers, 0 among them; a model's name may look like a number."""
     path = tmp_path / "prices.yaml"
     path.write_text("a: {input: 0, output: 1.5}\n4: {input: 1e-3, output: '2'}\n")
-    assert load_prices(path).models == {"a": (0.0, 1.5), "4": (0.001, 2.0)}
+    a, four = Price(input=0.0, output=1.5), Price(input=0.001, output=2.0)
+    assert load_prices(path).models == {"a": a, "4": four}
+
+
+def test_a_target_s_price_comes_before_its_model_s() -> None:
+    """A report counts as budgets do: what the policy calls a target may cost less elsewhere."""
+    attempt = Attempt("cheap", "big", "accepted", usage=Usage(1_000_000, 0))
+    prices = {"big": Price(input=9.0), "cheap": Price(input=1.0)}
+    assert Prices(prices).of(attempt) == 1.0
+    unlisted = Prices({"other": Price(input=1.0)})
+    assert (unlisted.of(attempt), unlisted.unknown) == (0.0, {"big"})
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,34 @@ def test_detectors_run_again_on_content() -> None:
         assert found.new.verdict.label == label
 
 
+@pytest.mark.parametrize("fallbacks", [["second"], ["third"]])
+def test_seconds_of_detection(fallbacks: list[str]) -> None:
+    """What detection took is shared by the verdicts: as many take as long, whatever the course."""
+    old = outcome(
+        attempt("primary", 0.9, "refused"),
+        attempt("second", 0.1),
+        ending="fell_back",
+        added_seconds=1.2,
+        detection_seconds=0.2,
+    )
+    found = run(old, policy({**RETRY, "retry": {"fallbacks": fallbacks}}))
+    assert found.new is not None
+    assert found.differs is (fallbacks == ["third"])
+    assert found.new.detection_seconds == pytest.approx(0.2)
+    assert found.new.added_seconds == pytest.approx(1.2)
+
+
+def test_seconds_of_detection_of_several_choices() -> None:
+    """The choices of one response share what its verdict took."""
+    choices = (Evidence("I'm sorry, no."), Evidence("I'm sorry, not that."))
+    old = outcome(replace(attempt("primary", 0.1), evidence=choices), detection_seconds=0.2)
+    detector = Cascade([PhraseDetector()])
+    found = replay(Entry(old, "full"), policy({"actions": ["tag"]}), Experience.of([old]), detector)
+    assert found.new is not None
+    assert found.differs
+    assert found.new.detection_seconds == pytest.approx(0.2)
+
+
 def test_shadow_and_enforced() -> None:
     """A policy in shadow mode serves as before and says what it would; --enforce does it."""
     old = outcome(attempt("primary", 0.9))

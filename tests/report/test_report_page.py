@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from log_stage import week, write_log
 
 from demur.cli import main
+from demur.policy.standing_settings import Price
 from demur.report.page import render
 from demur.report.tallies import Prices
 
@@ -192,7 +193,7 @@ def test_page_is_self_contained(page: Path) -> None:
 
 def test_prices(tmp_path: Path) -> None:
     """With a price list the fallbacks' cost is money."""
-    prices = Prices({"second": (1.0, 2.0), "local-llama": (0.0, 0.0)})
+    prices = Prices({"second": Price(input=1.0, output=2.0), "local-llama": Price()})
     outcomes = list(week(2000))
     data = sheet(render(outcomes, prices, "priced")[0])
     expected = sum(

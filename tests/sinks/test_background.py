@@ -19,7 +19,7 @@ import pytest
 from demur.sinks.background import (
     Background,
     NotNowError,
-    flush_all,
+    flush,
     records_lost,
     watch_losses,
 )
@@ -36,6 +36,23 @@ def test_order() -> None:
     assert background.flush()
     assert seen == list(range(20_000))
     background.close()
+
+
+def test_all_are_flushed_within_one_time() -> None:
+    """However many queues hang, waiting for all takes no longer than was asked for."""
+    gate = threading.Event()
+    hanging: list[Background[int]] = [
+        Background("test", lambda _: gate.wait(30), capacity=10) for _ in range(20)
+    ]
+    for background in hanging:
+        background.put(1)
+    start = time.perf_counter()
+    assert not flush(0.2)
+    assert time.perf_counter() - start < 3.0
+    gate.set()
+    assert flush(10)
+    for background in hanging:
+        background.close()
 
 
 def test_full_queue_drops(caplog: pytest.LogCaptureFixture) -> None:
@@ -139,7 +156,7 @@ def test_all_queues_are_flushed_within_one_time() -> None:
     sound: Background[int] = Background("test", seen.extend, capacity=10)
     hanging.put(1)
     sound.put(1)
-    assert not flush_all(0.2)
+    assert not flush(0.2)
     gate.set()
     assert hanging.flush()
     assert seen == [1]

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demur.cli.eval import evaluate
+from demur.cli import main
 from demur.detection.cascade import Cascade
 from demur.training.measuring import Judged
 from demur.training.passing import choose
@@ -99,11 +99,11 @@ def test_the_command_tells_what_to_write_into_a_policy(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     both = ["--detector", "embedded", "--detector", "keywords", "--cascade", "--no-prefixes"]
-    result = CliRunner().invoke(evaluate, [str(path), *both])
+    result = CliRunner().invoke(main, ["eval", str(path), *both])
     assert result.exit_code == 0, result.output
     assert "detector: {sure: {normal: " in result.stdout
-    found = json.loads(CliRunner().invoke(evaluate, [str(path), *both, "--json"]).stdout)
+    found = json.loads(CliRunner().invoke(main, ["eval", str(path), *both, "--json"]).stdout)
     assert found["cascade"]["kept"] is True
-    result = CliRunner().invoke(evaluate, [str(path), "--cascade"])
+    result = CliRunner().invoke(main, ["eval", str(path), "--cascade"])
     assert result.exit_code == 2
     assert "two detectors" in result.stderr

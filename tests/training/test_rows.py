@@ -52,7 +52,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         read_rows(tmp_path / "none.jsonl")
     with pytest.raises(InputError, match="no rows"):
         read_rows(write(tmp_path / "empty.jsonl"))
-    (tmp_path / "bad.jsonl.gz").write_bytes(b"not gzip")
+    (tmp_path / "bad.jsonl.gz").write_bytes(gzip.compress(b"{}" * 99)[:-9])
     with pytest.raises(InputError, match="cannot be read"):
         read_rows(tmp_path / "bad.jsonl.gz")
 
@@ -94,3 +94,12 @@ def test_leaning_rows_become_clean() -> None:
     ]
     found = lean(rows, [Lean(source="s", label=1, weight=0.4)])
     assert [(r.partial, r.weight) for r in found] == [(False, 0.4), (True, 1.0), (False, 1.0)]
+
+
+def test_gzip_is_known_by_its_bytes(tmp_path: Path) -> None:
+    """A packed file is read whatever it is called, and so is a plain one."""
+    line = b'{"response": "no", "label": 1}\n'
+    (tmp_path / "packed.jsonl").write_bytes(gzip.compress(line))
+    (tmp_path / "plain.gz").write_bytes(line)
+    for name in ("packed.jsonl", "plain.gz"):
+        assert [row.label for row in read_rows(tmp_path / name)] == [1]

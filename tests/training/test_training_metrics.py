@@ -14,7 +14,6 @@ from demur.training.metrics import (
     curve,
     mcnemar,
     quality,
-    threshold_for,
 )
 
 SCORES = np.array([0.9, 0.8, 0.4, 0.6, 0.1, 0.2])
@@ -77,10 +76,3 @@ def test_mcnemar_is_exact() -> None:
     second = np.arange(20) >= 10
     assert mcnemar(labels == 1, second, labels) == (10, 0, pytest.approx(2 / 1024))
     assert mcnemar(second, second, labels)[2] == 1.0
-
-
-def test_threshold_keeps_false_positives() -> None:
-    """The best F1 within the allowed rate, between two scores."""
-    threshold = threshold_for(SCORES, LABELS, 0.0)
-    assert 0.6 < threshold < 0.8
-    assert threshold_for(SCORES, LABELS, 1.0) < 0.4

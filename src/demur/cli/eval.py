@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Column, Table
 
 from ..detection import Detector
-from ..errors import DemurError, InputError
+from ..errors import InputError
 from .eval_tables import banded, confusion_table, passing_told, probe_table, probed
 from .numbers import Float
 from .printing import printable, shown
@@ -79,36 +79,32 @@ def evaluate(
     from ..training.passing import choose
     from ..training.rows import clean, read_rows
 
-    try:
-        check_output(html, files)
-        if band is not None and band[0] > band[1]:
-            raise InputError(f"--band {band[0]:g} {band[1]:g}: give the lower score first")
-        read = [row for path in files for row in read_rows(path)]
-        rows = read if partial else clean(read)
-        if not rows:
-            raise InputError(f"{files[0]}: holds only partial rows; give --partial to keep them")
-        detectors = _detectors(names or ("embedded",), threshold, cascade)
-        all_judged, reports = [], []
-        with _bars(quiet=as_json) as bars:
-            for name, detector in detectors.items():
-                judged = judge(name, detector, rows, _advance(bars, name))
-                early = (
-                    judge_prefixes(detector, judged, _advance(bars, f"{name}, as streams"))
-                    if prefixes and not detector.blocking
-                    else None
-                )
-                all_judged.append(judged)
-                found = report(judged, early, seed=seed, most=mistakes)
-                if band is not None:
-                    found = replace(found, confusion=banded(detector, judged, read, *band))
-                if probe:
-                    found = replace(found, probes=probed(detector, rows, seed))
-                reports.append(found)
-        tests = compare(all_judged)
-        passing = choose(*all_judged, seed=seed) if cascade else None
-    except DemurError as error:
-        click.echo(f"demur eval: {error}", err=True)
-        raise SystemExit(2) from error
+    check_output(html, files)
+    if band is not None and band[0] > band[1]:
+        raise InputError(f"--band {band[0]:g} {band[1]:g}: give the lower score first")
+    read = [row for path in files for row in read_rows(path)]
+    rows = read if partial else clean(read)
+    if not rows:
+        raise InputError(f"{files[0]}: holds only partial rows; give --partial to keep them")
+    detectors = _detectors(names or ("embedded",), threshold, cascade)
+    all_judged, reports = [], []
+    with _bars(quiet=as_json) as bars:
+        for name, detector in detectors.items():
+            judged = judge(name, detector, rows, _advance(bars, name))
+            early = (
+                judge_prefixes(detector, judged, _advance(bars, f"{name}, as streams"))
+                if prefixes and not detector.blocking
+                else None
+            )
+            all_judged.append(judged)
+            found = report(judged, early, seed=seed, most=mistakes)
+            if band is not None:
+                found = replace(found, confusion=banded(detector, judged, read, *band))
+            if probe:
+                found = replace(found, probes=probed(detector, rows, seed))
+            reports.append(found)
+    tests = compare(all_judged)
+    passing = choose(*all_judged, seed=seed) if cascade else None
     if as_json:
         click.echo(json.dumps(_plain(reports, tests, passing), ensure_ascii=False, indent=2))
     else:

@@ -8,7 +8,6 @@ from typing import Any
 
 from ..flow.decision import Exhausted, FallBack, decide, remaining, triggers
 from ..flow.plan import Plan
-from ..policy.mismatch import mismatch
 from ..policy.schema import Exhausted as Serve
 from ..policy.schema import Policy, Rule, StreamSettings
 from ..policy.standing_settings import Budget
@@ -56,7 +55,7 @@ def explain(
     plan = Plan.of(policy, api=api, model=model, stream=stream, metadata=metadata)
 
     def reason(rule: Rule) -> str | None:
-        return mismatch(rule.match, model=model, api=api, stream=stream, metadata=metadata)
+        return rule.match.mismatch(model=model, api=api, stream=stream, metadata=metadata)
 
     passed: list[tuple[int, str, str]] = []
     for index, rule in enumerate(policy.rules):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,9 +11,8 @@ from typing import Any, Final, cast
 from typing_extensions import Self
 
 from ..errors import InputError
-from ..lines import FAILURES, reason, value_of
+from ..lines import FAILURES, reason, unpacked, value_of
 
-_GZIP = b"\x1f\x8b"
 _MOST_NAMES = 8
 _NAME_THE_FIELD: Final = "name the field that holds the response with --field"
 ABSENT: Final = object()
@@ -67,9 +65,7 @@ class Lines:
     def _plain(self) -> Iterator[bytes]:
         file = self._file
         buffered = file if hasattr(file, "peek") else io.BufferedReader(cast("Any", file))
-        if buffered.peek(2)[:2] == _GZIP:
-            return iter(gzip.GzipFile(fileobj=buffered))
-        return iter(buffered)
+        return iter(unpacked(cast("Any", buffered)))
 
     def _row(self, line: bytes, number: int) -> dict[str, Any]:
         where = f"{self.name}:{number}"

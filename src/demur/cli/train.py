@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..errors import DemurError, MissingExtraError
+from ..errors import MissingExtraError
 from .numbers import Float
 from .writing import check_folder
 
@@ -75,9 +75,6 @@ def train(recipe: Path, **options: Any) -> None:
     """
     try:
         folder = _build(recipe, Console(stderr=True), **options)
-    except DemurError as error:
-        click.echo(f"demur train: {error}", err=True)
-        raise SystemExit(2) from error
     except KeyboardInterrupt as error:
         click.echo("demur train: interrupted; the same command goes on where it was", err=True)
         raise SystemExit(130) from error

@@ -17,7 +17,7 @@ def build_detector(settings: DetectorSettings | None = None) -> Cascade:
 
     A transformer is loaded and tested here, not at the first request; a remote one at the first,
     since its server may start later. Raises ``ModelError`` where that fails, ``MissingExtraError``
-    where its packages are not installed.
+    where its packages are not installed, ``PolicyError`` where its key is not in the environment.
     """
     settings = settings or DetectorSettings()
     stages = [Guarded(stage, settings.seconds) for stage in _stages(settings)]

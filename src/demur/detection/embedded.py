@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ..errors import ModelError
 from ..vocabulary import Evidence, Kind, Verdict
 from .encoder import Encoder
+from .labels import ANSWER, REFUSAL
 from .network import Network
 from .ngrams import split
 from .text import judged
@@ -33,11 +34,6 @@ MODEL = "embedded_v3"
 
 MOST_WAITING: Final = 8
 """Texts that may wait for the encoder on an event loop: more would wait out their deadlines."""
-
-_CHECKS = (
-    ("I'm sorry, but I can't help with that request.", True),
-    ("The capital of Australia is Canberra.", False),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +302,7 @@ def _load(folder: Path) -> EmbeddedDetector:
     unknown = set(detector.kinds) - set(get_args(Kind))
     if unknown:
         raise ModelError(f"{folder / 'config.json'}: unknown kinds {sorted(unknown)}")
-    for sentence, refuses in _CHECKS:
+    for sentence, refuses in ((REFUSAL, True), (ANSWER, False)):
         if (detector.classify(Evidence(text=sentence)).label == "refusal") is not refuses:
             raise ModelError(f"{folder}: the model misjudges {sentence!r}; retrain or replace it")
     return detector

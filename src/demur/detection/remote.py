@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from ..errors import DetectorError, MissingExtraError
+from ..errors import DetectorError, MissingExtraError, PolicyError
 from ..forking import renewed_in_children
 from ..policy.schema import RemoteSettings
 from .labels import refusal_label_of, says_refusal, self_test
@@ -172,8 +172,9 @@ def _headers(settings: RemoteSettings) -> dict[str, str]:
     if settings.api_key_env is not None:
         key = os.environ.get(settings.api_key_env)
         if not key:
-            raise DetectorError(
-                f"{STAGE}: the environment variable {settings.api_key_env} is not set"
+            raise PolicyError(
+                f"detector.remote.api_key_env: the environment variable {settings.api_key_env!r} "
+                f"is not set; set it to the key for {settings.url}"
             )
         headers["authorization"] = f"Bearer {key}"
     return headers

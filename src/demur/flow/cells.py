@@ -40,7 +40,7 @@ def cells_of(
     ``conversation`` is its id where a header gave one. Shadow mode has cells of its own.
     """
     retry = rule.retry
-    if retry is None or not (retry.breaker or retry.sticky or policy.budgets):
+    if retry is None or not policy.remembers(rule):
         return None
     caller = _caller(metadata)
     if retry.sticky is not None and conversation is None:

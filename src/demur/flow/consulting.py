@@ -35,7 +35,7 @@ def begin(journal: Journal) -> Starting:
     cells: list[Cell] = list(told.facts)
     if plan.cells is not None and plan.cells.sticky is not None:
         stuck = stuck_to(plan, cells.pop(0).mark)
-        if stuck is not None and (usable := (yield from _usable(journal, (stuck,)))):
+        if stuck is not None and (usable := (yield from usable_of(journal, (stuck,)))):
             return Start(at=usable[0], reason="sticky", now=told.now)
     if not cells:
         return Start(now=told.now)
@@ -60,7 +60,7 @@ def _past_breaker(journal: Journal, cell: Cell, now: float) -> Starting:
             found = Move("breaker")
     if found.reason != "breaker":
         return Start(reason=found.reason, mark=mark, counts=found.reason is None, now=now)
-    usable = yield from _usable(journal, remaining(plan, (plan.requested,), journal.elapsed))
+    usable = yield from usable_of(journal, remaining(plan, (plan.requested,), journal.elapsed))
     if not usable:
         return Start(barred=True, now=now)
     return Start(at=usable[0], reason="breaker", now=now)
@@ -95,9 +95,10 @@ def _consult(
     return answer if isinstance(answer, Told) else None
 
 
-def _usable(
+def usable_of(
     journal: Journal, targets: tuple[Target, ...]
 ) -> Generator[Effect, Answer, tuple[Target, ...]]:
+    """Those that the caller may use; shadow mode calls none, and does not ask."""
     if not targets or journal.plan.shadow:
         return targets
     answer = yield FindUsable(targets)

@@ -1,7 +1,8 @@
 """What a stream has said so far, choice by choice, in bounded memory.
 
 Reasoning inside tags (see ``thinking``) is left out as it arrives, however they are cut up. Of a
-long answer the beginning and the end are kept, which is what detectors look at.
+long answer the beginning and the end are kept: the middle of a stream is never judged, also where
+a stage is to read ``windows: all``.
 """
 
 from __future__ import annotations

@@ -166,7 +166,7 @@ class Journal:
 
 
 def _ends(text: str) -> str:
-    """The text's beginning and end: all that detectors look at."""
+    """The text's beginning and end; ``windows: all`` may have judged what is between them, too."""
     if len(text) <= 2 * KEPT_CHARS:
         return text
     return f"{text[:KEPT_CHARS]}\n{text[-KEPT_CHARS:]}"

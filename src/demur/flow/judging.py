@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from ..vocabulary import Evidence, Target, Verdict
-from .consulting import reserved
+from .consulting import reserved, usable_of
 from .decision import Decision, decide, overall, remaining, triggers, unjudged
-from .effects import Answer, Classify, Effect, Failed, FindUsable, Judged, Usable
+from .effects import Answer, Classify, Effect, Failed, Judged
 from .journal import Journal
-
-Steps = Generator[Effect, Answer, None]
 
 
 def judge(
-    journal: Journal, choices: Sequence[Evidence], *, final: bool = True
+    journal: Journal, choices: Sequence[Evidence]
 ) -> Generator[Effect, Answer, Verdict | None]:
     """The verdict on a response with these choices; ``None`` where there is nothing to judge."""
     verdicts: list[Verdict] = []
     for evidence in choices:
-        verdict = yield from judge_one(journal, evidence, final=final)
+        verdict = yield from judge_one(journal, evidence, final=True)
         verdicts.append(verdict)
     return overall(verdicts)
 
@@ -28,11 +26,10 @@ def judge_one(
     journal: Journal, evidence: Evidence, *, final: bool
 ) -> Generator[Effect, Answer, Verdict]:
     answer = yield Classify(evidence, final)
-    if isinstance(answer, Failed):
-        journal.detection += journal.spend(answer.seconds)
-        return unjudged(journal.plan, type(answer.error).__name__)
-    assert isinstance(answer, Judged)
+    assert isinstance(answer, Judged | Failed)
     journal.detection += journal.spend(answer.seconds)
+    if isinstance(answer, Failed):
+        return unjudged(journal.plan, type(answer.error).__name__)
     return answer.verdict
 
 
@@ -51,11 +48,7 @@ def next_step(
             moved=journal.moved,
             stand_in=journal.start.stand_in,
         )
-        if usable and not plan.shadow:
-            answer = yield FindUsable(usable)
-            assert isinstance(answer, Usable)
-            journal.spend(answer.seconds)
-            usable = answer.targets
+        usable = yield from usable_of(journal, usable)
         if usable and not (yield from reserved(journal)):
             journal.limited = "budget"
             usable, limited = (), journal.at_first

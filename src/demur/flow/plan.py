@@ -79,9 +79,7 @@ class Plan:
                 shadow=shadow,
                 metadata=metadata,
                 conversation=conversation,
-            )
-            if chain
-            else None,
+            ),
             id=id or uuid4().hex,
             time=time.time(),
         )

@@ -167,7 +167,7 @@ def _spending(plan: Plan, outcome: Outcome) -> tuple[Operation, ...]:
         return ()
     spent = {
         "seconds": sum(attempt.seconds for attempt in added),
-        "cost": sum(_cost(attempt, plan.cells.prices) for attempt in added),
+        "cost": sum(cost(attempt, plan.cells.prices) or 0.0 for attempt in added),
     }
     found: list[Operation] = []
     for budget in plan.cells.budgets:
@@ -178,12 +178,15 @@ def _spending(plan: Plan, outcome: Outcome) -> tuple[Operation, ...]:
     return tuple(found)
 
 
-def _cost(attempt: Attempt, prices: Mapping[str, Price]) -> float:
+def cost(attempt: Attempt, prices: Mapping[str, Price]) -> float | None:
+    """What an attempt took, by its target's price before its model's; ``None`` if none is known."""
+    usage = attempt.usage
+    if usage is None:
+        return 0.0
     names = (attempt.target, attempt.model, attempt.served_model or "")
     price = next((prices[name] for name in names if name in prices), None)
-    if price is None or attempt.usage is None:
-        return 0.0
-    usage = attempt.usage
+    if price is None:
+        return None
     return (usage.input_tokens * price.input + usage.output_tokens * price.output) / 1e6
 
 

@@ -12,6 +12,10 @@ from .section import Count, Name, Seconds, Section
 
 Stage = Literal["signals", "embedded", "transformer", "remote"]
 Windows = Literal["ends", "all"]
+_WINDOWS = (
+    "Of a text too long for one window: head and tail, or all. A stream keeps at least 8192 "
+    "characters at each end, and what is between them is never judged."
+)
 
 
 class Thresholds(Section):
@@ -68,9 +72,7 @@ class TransformerSettings(Section):
     threads: Annotated[Count, Field(ge=1)] | None = Field(
         default=None, description="Processor threads of one pass; onnx only."
     )
-    windows: Windows = Field(
-        default="ends", description="Of a text too long for one window: head and tail, or all."
-    )
+    windows: Windows = Field(default="ends", description=_WINDOWS)
     batching: Batching = Batching()
     refusal_label: Name | None = Field(
         default=None, description="The label that means refusal, where its name does not say so."
@@ -109,9 +111,7 @@ class RemoteSettings(Section):
     chars: Annotated[Count, Field(ge=64)] = Field(
         default=1500, description="Characters of one window; the server should read that much."
     )
-    windows: Windows = Field(
-        default="ends", description="Of a text too long for one window: head and tail, or all."
-    )
+    windows: Windows = Field(default="ends", description=_WINDOWS)
     batching: Batching = Batching()
 
     @model_validator(mode="after")

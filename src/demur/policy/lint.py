@@ -57,10 +57,7 @@ def _standing(policy: Policy) -> Iterator[Problem]:
     chains = [policy.chain(rule) for rule in policy.rules]
     if policy.budgets and not any(chains):
         yield _warning(("budgets",), "has no effect: no rule retries")
-    used = policy.budgets or any(
-        chain and rule.retry and (rule.retry.breaker or rule.retry.sticky)
-        for rule, chain in zip(policy.rules, chains, strict=True)
-    )
+    used = policy.budgets or any(map(policy.remembers, policy.rules))
     if policy.shared is not None and not used:
         message = "has no effect: no rule has a breaker or is sticky, and there are no budgets"
         yield _warning(("shared",), message)

@@ -81,18 +81,25 @@ class Match(Section):
     )
 
     def accepts(self, *, model: str, api: Api, stream: bool, metadata: Mapping[str, Any]) -> bool:
-        if self.model is not None and not any(
-            fnmatch.fnmatchcase(model, glob) for glob in as_tuple(self.model)
-        ):
-            return False
+        return self.mismatch(model=model, api=api, stream=stream, metadata=metadata) is None
+
+    def mismatch(
+        self, *, model: str, api: Api, stream: bool, metadata: Mapping[str, Any]
+    ) -> str | None:
+        """The first condition that does not hold, in words; ``None`` where all do."""
+        globs = () if self.model is None else as_tuple(self.model)
+        if globs and not any(fnmatch.fnmatchcase(model, glob) for glob in globs):
+            return f"the model is not {' or '.join(globs)}"
         if self.api is not None and api not in as_tuple(self.api):
-            return False
+            return f"the API is not {' or '.join(as_tuple(self.api))}"
         if self.stream is not None and stream is not self.stream:
-            return False
-        return all(
-            key in metadata and fnmatch.fnmatchcase(str(metadata[key]), glob)
-            for key, glob in self.metadata.items()
-        )
+            return "it is streamed" if stream else "it is not streamed"
+        for key, glob in self.metadata.items():
+            if key not in metadata:
+                return f"it has no metadata {key}"
+            if not fnmatch.fnmatchcase(str(metadata[key]), glob):
+                return f"its metadata {key} is not {glob}"
+        return None
 
 
 class Patch(BaseModel):
@@ -212,6 +219,10 @@ class Audit(Section):
 
 
 class Policy(Section):
+    """What a policy file says. In code, mappings and lists go through ``load_policy``, which names
+    what is wrong in them; ``Policy(...)`` takes the sections themselves.
+    """
+
     version: Literal[1] = Field(default=1, description="The version of this format.")
     mode: Literal["enforce", "shadow"] = Field(
         default="enforce", description="shadow: decide and record, change nothing."
@@ -268,6 +279,12 @@ class Policy(Section):
         if rule.retry is None or "retry" not in rule.actions:
             return ()
         return tuple(self._target(fallback) for fallback in rule.retry.fallbacks)
+
+    def remembers(self, rule: Rule) -> bool:
+        """Whether a request under the rule has to do with others."""
+        retry = rule.retry
+        asks = retry is not None and (retry.breaker or retry.sticky or self.budgets)
+        return bool(asks and self.chain(rule))
 
     def shadows(self, rule: Rule) -> bool:
         return (rule.mode or self.mode) == "shadow"

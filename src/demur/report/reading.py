@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -11,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..lines import FAILURES, unreadable
+from ..lines import FAILURES, unpacked, unreadable
 from ..sinks.database import engine_for, table
 from ..sinks.lines import rotated
 from .restoring import Entry, restored
-
-_GZIP = b"\x1f\x8b"
 
 
 class AuditLog:
@@ -83,9 +80,8 @@ class _File:
         number = 0
         try:
             with self._path.open("rb") as file:
-                packed = file.read(2) == _GZIP
-                file.seek(0)
-                lines = gzip.GzipFile(fileobj=file) if packed else file
+                lines = unpacked(file)
+                packed = lines is not file
                 position = 0
                 for number, line in enumerate(lines, start=1):
                     position = file.tell() if packed else position + len(line)

@@ -101,6 +101,7 @@ def replay(
             time=old.time,
             stream=old.stream,
             added_seconds=old.added_seconds,
+            detection_seconds=old.detection_seconds,
             held_seconds=old.held_seconds,
         )
     else:
@@ -146,6 +147,9 @@ class _Run:
         self._thresholds = thresholds
         self._experience = experience
         self._detector = detector
+        judged = sum(attempt.verdict is not None for attempt in old.attempts)
+        self._detection = old.detection_seconds / max(1, judged)
+        self._choices = 1
         self._verdict: Verdict | None = None
         self._record: Outcome | None = None
         self.guessed = False
@@ -164,7 +168,7 @@ class _Run:
             case CallModel(target, attempt):
                 return self._call(target, attempt)
             case Classify(evidence):
-                return Judged(self._judge(evidence), self._old.detection_seconds)
+                return Judged(self._judge(evidence), self._detection / self._choices)
             case FindUsable(targets):
                 return Usable(targets)
             case Consult(operations):
@@ -180,7 +184,9 @@ class _Run:
         if recorded.outcome == "failed":
             return Failed(_error(recorded.error or "Error"), recorded.seconds)
         self._verdict = recorded.verdict
-        return Called(self._completion(recorded), recorded.seconds)
+        completion = self._completion(recorded)
+        self._choices = len(completion.choices)
+        return Called(completion, recorded.seconds)
 
     def _recorded(self, target: Target, number: int) -> Attempt | None:
         moved = self._old.moved
@@ -200,7 +206,7 @@ class _Run:
         return Completion(choices, model=recorded.served_model, usage=recorded.usage)
 
     def _expected(self, target: Target) -> Answer:
-        self.guessed = True
+        self.guessed, self._choices = True, 1
         expected = self._experience.expect(self._old.id or "", target.model)
         label: Label = "refusal" if expected.refuses else "normal"
         self._verdict = Verdict(label, float(expected.refuses), "expected")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ..detection.signals import SignalsDetector
@@ -65,7 +65,7 @@ def sample(entries: Iterable[Entry], count: int, *, seed: int = 0) -> list[Candi
         dice.shuffle(one.kept)
     nearest = sorted(bins, key=lambda at: abs((at + 0.5) / BINS - threshold))
     turns = (
-        _placed(bins[at].kept[turn], at, bins[at].seen)
+        replace(bins[at].kept[turn], bin=at, population=bins[at].seen)
         for turn in range(count)
         for at in nearest
         if turn < len(bins[at].kept)
@@ -86,15 +86,3 @@ def candidates(entries: Iterable[Entry]) -> Iterator[Candidate]:
             if text.strip() and verdict.stage not in (SignalsDetector.name, "none"):
                 name = f"{entry.outcome.id}#{number}"
                 yield Candidate(name, attempt.model, text, verdict, entry.content)
-
-
-def _placed(candidate: Candidate, at: int, population: int) -> Candidate:
-    return Candidate(
-        candidate.id,
-        candidate.model,
-        candidate.response,
-        candidate.verdict,
-        candidate.content,
-        at,
-        population,
-    )

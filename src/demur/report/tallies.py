@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError
+from ..flow.standing import cost
 from ..policy.document import Document, from_file
+from ..policy.standing_settings import Price
 from ..vocabulary import Attempt, Outcome
 from .replaying import Replayed
 
@@ -17,21 +19,16 @@ _EXAMPLE = "gpt-4.1: {input: 2, output: 8}"
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Money a million tokens, in and out, by the model's name; ``unknown`` were not listed."""
+    """By the target's or model's name, as budgets count; ``unknown`` were not listed."""
 
-    models: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    models: Mapping[str, Price] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
 
     def of(self, attempt: Attempt) -> float:
-        if attempt.usage is None:
-            return 0.0
-        for name in (attempt.model, attempt.target, attempt.served_model):
-            if name is not None and name in self.models:
-                into, out = self.models[name]
-                usage = attempt.usage
-                return (usage.input_tokens * into + usage.output_tokens * out) / 1e6
-        self.unknown.add(attempt.model)
-        return 0.0
+        found = cost(attempt, self.models)
+        if found is None:
+            self.unknown.add(attempt.model)
+        return found or 0.0
 
 
 def load_prices(path: Path) -> Prices:
@@ -49,7 +46,9 @@ def load_prices(path: Path) -> Prices:
             raise InputError(str(problem))
     return Prices(
         {
-            model: (_amount(document, model, "input"), _amount(document, model, "output"))
+            model: Price(
+                input=_amount(document, model, "input"), output=_amount(document, model, "output")
+            )
             for model in listed
         }
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from ..errors import PolicyError
 from ..policy.schema import Policy
 from .audit import AuditSink
-from .background import flush_all
+from .background import flush
 from .fan_out import Sink, Sinks
 from .logging import LoggingSink
 from .opentelemetry import OpenTelemetrySink
@@ -12,11 +15,13 @@ from .prometheus import PrometheusSink, note_reload
 from .record import to_record
 
 
-def sinks_for(policy: Policy) -> Sinks:
-    """The log, and what else the policy names.
+def sinks_for(policy: Policy, own: Iterable[Sink] = ()) -> Sinks:
+    """The log, what else the policy names, and the caller's ``own``.
 
     Raises ``PolicyError`` or ``MissingExtraError`` for a sink that could never work.
     """
+    if not isinstance(own, Iterable) or not all(map(callable, own := tuple(own))):
+        raise PolicyError(f"sinks must be a list of what takes an Outcome, not {own!r}")
     sinks: list[Sink] = [LoggingSink()]
     if policy.audit is not None:
         sinks.append(AuditSink(policy.audit))
@@ -24,7 +29,7 @@ def sinks_for(policy: Policy) -> Sinks:
         sinks.append(PrometheusSink())
     if "opentelemetry" in policy.metrics:
         sinks.append(OpenTelemetrySink())
-    return Sinks(sinks)
+    return Sinks([*sinks, *own])
 
 
 __all__ = [
@@ -34,7 +39,7 @@ __all__ = [
     "PrometheusSink",
     "Sink",
     "Sinks",
-    "flush_all",
+    "flush",
     "note_reload",
     "sinks_for",
     "to_record",

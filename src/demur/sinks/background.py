@@ -258,12 +258,16 @@ def records_lost() -> int:
     return sum(state.lost for state in tuple(_states))
 
 
-def flush_all(seconds: float = CLOSE_SECONDS) -> bool:
-    """``flush`` every queue of this process; whether that came in time."""
-    end = time.monotonic() + seconds
-    return all(state.flush(max(0.0, end - time.monotonic())) for state in tuple(_states))
-
-
 def watch_losses(watcher: Callable[[int], object]) -> None:
     """Have it called with how many items any queue of this process loses, when it loses them."""
     _watchers.append(watcher)
+
+
+def flush(seconds: float = CLOSE_SECONDS) -> bool:
+    """Wait until all that was put into any queue of this process is written or lost.
+
+    Returns whether that came in time; for those whose process is stopped or frozen next.
+    """
+    end = time.monotonic() + seconds
+    in_time = [state.flush(max(0.0, end - time.monotonic())) for state in tuple(_states)]
+    return all(in_time)

@@ -47,9 +47,4 @@ def store_for(policy: Policy) -> Store | None:
 
 def remembers(policy: Policy) -> bool:
     """Whether any request under ``policy`` has to do with others."""
-    return any(
-        policy.chain(rule)
-        and rule.retry is not None
-        and (rule.retry.breaker or rule.retry.sticky or policy.budgets)
-        for rule in policy.rules
-    )
+    return any(map(policy.remembers, policy.rules))

@@ -162,7 +162,13 @@ class ScriptedModel:
 
 
 class CapturedRecords:
-    """A sink that keeps what it is given."""
+    """A sink that keeps what it is given, for tests of what an application has demur do::
+
+    captured = CapturedRecords()
+    client = demur.wrap(OpenAI(), policy="policy.yaml", sinks=[captured])
+    ...
+    assert [record.ending for record in captured.records] == ["fell_back"]
+    """
 
     def __init__(self) -> None:
         self.records: list[Outcome] = []

@@ -183,21 +183,6 @@ def mcnemar(first: Calls, second: Calls, labels: Labels) -> tuple[int, int, floa
     return gained, lost, min(1.0, 2 * tail)
 
 
-def threshold_for(scores: Scores, labels: Labels, false_positives: float) -> float:
-    """The threshold with the best F1 among those within the allowed false-positive rate."""
-    allowed = [
-        p for p in curve(scores, labels, labels.size) if p.false_positive_rate <= false_positives
-    ]
-    if not allowed:
-        return 1.0
-    best = max(
-        allowed,
-        key=lambda p: 2 * p.precision * p.recall / max(_TINY, p.precision + p.recall),
-    )
-    below = scores[scores < best.threshold]
-    return float((best.threshold + below.max()) / 2) if below.size else best.threshold
-
-
 def _ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole else math.nan
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..lines import FAILURES, unreadable, value_of
+from ..lines import FAILURES, unpacked, unreadable, value_of
 from .recipe import Lean
 
 
@@ -65,8 +64,8 @@ def lean(rows: Iterable[Row], leanings: Iterable[Lean]) -> list[Row]:
 def _items(path: Path) -> Iterator[tuple[int, Any]]:
     number = 0
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as lines:
-            for number, line in enumerate(lines, start=1):
+        with path.open("rb") as file:
+            for number, line in enumerate(unpacked(file), start=1):
                 if line.strip():
                     yield number, value_of(line, number, f"{path}:{number}")
     except FileNotFoundError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..detection.signals import anthropic_stop, ending, filtered, folded_ending, masked
 from ..vocabulary import Chunk, Completion, Delta, Evidence, Signal, Usage
-from .content import Content, read_content
+from .content import Content, joined, read_content
 from .fields import count, mapping, name, sequence, string
 from .fields import usage as tokens
 
@@ -80,11 +80,12 @@ def _delta(choice: object, position: int, shared: tuple[Signal, ...]) -> Delta |
 
 
 def _message_content(message: Mapping[str, Any]) -> Content:
-    return read_content(message.get("content")) + Content(
+    beside = Content(
         refusal=string(message.get("refusal")),
         non_text=any(message.get(field) for field in _NON_TEXT),
         reasoning=any(message.get(field) for field in _REASONING),
     )
+    return joined((read_content(message.get("content")), beside))
 
 
 def _signals(choice: Mapping[str, Any], message: Mapping[str, Any]) -> Iterator[Signal]:

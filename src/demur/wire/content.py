@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,14 +23,6 @@ class Content:
     non_text: bool = False
     reasoning: bool = False
 
-    def __add__(self, other: Content) -> Content:
-        return Content(
-            self.text + other.text,
-            self.refusal + other.refusal,
-            self.non_text or other.non_text,
-            self.reasoning or other.reasoning,
-        )
-
 
 def read_content(value: object) -> Content:
     """Content in any shape. What is not known to be text counts as something delivered."""
@@ -40,7 +32,12 @@ def read_content(value: object) -> Content:
         return Content(text=value)
     if not isinstance(value, list | tuple):
         return Content(non_text=True)
-    parts = [read_part(part) for part in sequence(value)]
+    return joined(read_part(part) for part in sequence(value))
+
+
+def joined(found: Iterable[Content]) -> Content:
+    """All of it as one."""
+    parts = list(found)
     return Content(
         "".join(part.text for part in parts),
         "".join(part.refusal for part in parts),

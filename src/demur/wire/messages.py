@@ -7,7 +7,7 @@ from typing import Any
 
 from ..detection.signals import anthropic_stop
 from ..vocabulary import Chunk, Completion, Delta, Evidence, Usage
-from .content import Content, read_part
+from .content import Content, joined, read_part
 from .fields import mapping, name, string
 from .fields import usage as tokens
 
@@ -26,7 +26,7 @@ def read_completion(payload: object, native: Any = None) -> Completion:
         blocks = (blocks,)
     if not isinstance(blocks, list | tuple):
         return Completion((), native, model, usage)
-    content = sum((_block(block) for block in blocks), Content())
+    content = joined(_block(block) for block in blocks)
     evidence = Evidence(content.text, content.refusal, anthropic_stop(payload), content.non_text)
     return Completion((evidence,), native, model, usage)
 

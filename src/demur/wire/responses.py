@@ -7,7 +7,7 @@ from typing import Any
 
 from ..detection.signals import ending
 from ..vocabulary import Chunk, Completion, Delta, Evidence, Signal, Usage
-from .content import Content, read_content
+from .content import Content, joined, read_content
 from .fields import mapping, name, sequence, string
 from .fields import usage as tokens
 
@@ -90,7 +90,7 @@ def _last(response: Mapping[str, Any], native: Any) -> Chunk:
 
 
 def _output(items: Sequence[Any]) -> Content:
-    return sum((_item(item) for item in items), Content())
+    return joined(_item(item) for item in items)
 
 
 def _added(item: object) -> Delta | None:

@@ -11,7 +11,7 @@ from test_litellm_sdk import ASK, policy, router_of
 
 from demur.attachment import outcome_of
 from demur.errors import RefusedError
-from demur.testing import RaisingDetector, Upstream
+from demur.testing import CapturedRecords, RaisingDetector, Upstream
 
 litellm = pytest.importorskip("litellm")
 
@@ -54,6 +54,16 @@ async def test_refusal_is_replaced(upstream: Upstream, waits: bool, stream: bool
     assert (outcome.ending, outcome.finished) == ("fell_back", True)
     assert outcome.served_attempt.model == "openai/m-second"
     assert len(upstream.calls("m-refusing")) == before + 1
+
+
+@pytest.mark.parametrize(("waits", "stream"), WAYS)
+async def test_sinks_of_the_callers_own(upstream: Upstream, waits: bool, stream: bool) -> None:
+    """They are given the outcome once, when all is over."""
+    captured = CapturedRecords()
+    models = Models(policy("openai/m-refusing", "openai/m-second"), sinks=[captured])
+    ask: Any = {"waits": waits, "stream": stream, **direct(upstream)}
+    _, outcome = await asked(models, "openai/m-refusing", **ask)
+    assert captured.records == [outcome]
 
 
 @pytest.mark.parametrize(("waits", "stream"), WAYS)

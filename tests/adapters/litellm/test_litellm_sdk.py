@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from proxy_scene import ANSWER, REFUSAL, SECOND
 
 from demur.attachment import outcome_of
-from demur.testing import HangingDetector, RaisingDetector, Upstream
+from demur.testing import CapturedRecords, HangingDetector, RaisingDetector, Upstream
 
 litellm = pytest.importorskip("litellm")
 
@@ -62,6 +64,27 @@ async def test_acompletion_falls_back(
         ("success", "m-refusing", ["demur:refusal"]),
         ("success", "m-second", ["demur:refusal", "demur:served:openai/m-second"]),
     ]
+
+
+async def test_sinks_of_the_callers_own(
+    upstream: Upstream, callbacks: list[Any], tmp_path: Path
+) -> None:
+    """They are given each outcome, and stay when the policy's file has changed."""
+    file, captured = tmp_path / "policy.yaml", CapturedRecords()
+    file.write_text(json.dumps(policy("openai/m-refusing", "openai/m-second")))
+    guardrail = DemurGuardrail(file, sinks=[captured])
+    callbacks.append(guardrail)
+    response = await ask(upstream, "openai/m-refusing")
+    assert captured.records == [outcome_of(response)]
+    changed = {
+        **policy("openai/m-refusin*", "openai/m-second"),
+        "audit": {"path": str(tmp_path / "a")},
+    }
+    file.write_text(json.dumps(changed))
+    guardrail._setups.look()  # type: ignore[union-attr]
+    response = await ask(upstream, "openai/m-refusing")
+    assert captured.records[1:] == [outcome_of(response)]
+    assert captured.records[0].policy != captured.records[1].policy
 
 
 async def test_acompletion_logs_every_attempt(

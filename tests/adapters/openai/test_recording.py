@@ -11,7 +11,9 @@ import pytest
 from openai_stage import ANSWER, REFUSAL, Caller, retrying
 
 import demur
-from demur.testing import Reply, Upstream
+from demur.sinks import Sink, flush
+from demur.testing import CapturedRecords, Reply, Upstream
+from demur.vocabulary import Outcome
 
 SCRIPT = {"primary": Reply(REFUSAL), "second": Reply(ANSWER)}
 
@@ -81,3 +83,51 @@ def test_events_on_the_span(caller: Caller, stream: bool) -> None:
         ("gen_ai.evaluation.result", "second", "normal"),
     ]
     provider.shutdown()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_sinks_of_the_callers_own(
+    caller: Caller, stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They get each outcome once, beside the policy's; one that fails keeps nobody from it."""
+    caplog.set_level("INFO", logger="demur")
+
+    def broken(record: Outcome, /) -> None:
+        raise OSError("full")
+
+    captured = CapturedRecords()
+    sinks: list[Sink] = [broken, captured]
+    with Upstream(SCRIPT) as upstream:
+        response = caller.create(caller.wrap(upstream, sinks=sinks), stream=stream)
+        if stream:
+            assert caller.text(response) == ANSWER
+    assert captured.records == [demur.outcome_of(response)]
+    assert "sink function failed: OSError" in caplog.text
+    assert "fell_back" in caplog.text
+
+
+def test_sinks_get_what_rules_log(caller: Caller) -> None:
+    """A rule without the action log is none of the sinks' business."""
+    captured = CapturedRecords()
+    policy = {"version": 1, "rules": [{"name": "quiet", "actions": ["tag"]}]}
+    with Upstream(SCRIPT) as upstream:
+        caller.create(caller.wrap(upstream, policy=policy, sinks=[captured]))
+    assert captured.records == []
+
+
+@pytest.mark.parametrize("wrong", [5, [5], CapturedRecords()])
+def test_what_is_no_sink_is_refused(caller: Caller, wrong: Any) -> None:
+    """A wrong argument is told when the client is wrapped."""
+    with Upstream(SCRIPT) as upstream, pytest.raises(demur.PolicyError, match="sinks must be"):
+        caller.wrap(upstream, sinks=wrong)
+
+
+def test_the_audit_can_be_waited_for(caller: Caller, tmp_path: Path) -> None:
+    """``sinks.flush`` waits until the records are in the file, for those who are stopped next."""
+    policy = {**retrying(), "audit": {"path": str(tmp_path / "audit.jsonl")}}
+    with Upstream(SCRIPT) as upstream:
+        client = caller.wrap(upstream, policy=policy)
+        for _ in range(20):
+            caller.create(client)
+    assert flush()
+    assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from openai_stage import ANSWER, MESSAGES, REFUSAL, retrying
 
 import demur
+from demur.policy import load_policy
 from demur.testing import PhraseDetector, Reply
 
 
@@ -119,6 +121,22 @@ def test_importing_demur_loads_no_sdk_and_no_model_runtime():
     assert done.returncode == 0, done.stderr
 
 
+def test_what_a_detector_is_written_with_is_at_hand():
+    """All names that ``demur`` promises are there, those that cost an import when asked for."""
+    code = (
+        "import sys, demur\n"
+        "assert {'Detector', 'Policy', 'Label', 'Kind', 'Ending'} <= set(demur.__all__)\n"
+        "assert not {'demur.detection', 'demur.policy', 'numpy', 'pydantic'} & set(sys.modules)\n"
+        "for name in demur.__all__: getattr(demur, name)\n"
+        "from demur.detection import Detector\n"
+        "assert demur.Detector is Detector\n"
+        "assert not hasattr(demur, 'Nothing')\n"
+        "assert set(demur.__all__) <= set(dir(demur))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_without_openai_wrap_says_what_to_install():
     """A missing SDK is an error that names the extra."""
     code = (
@@ -221,6 +239,7 @@ def test_a_client_that_no_rule_uses_is_told(caller, serve, caplog):
     [
         ({"fallbacks": [5]}, "fallbacks must be a list"),
         ({"fallbacks": 5}, "fallbacks must be a list"),
+        ({"fallbacks": []}, "fallbacks is empty; name a model, or leave it out"),
         ({"detector": 5}, "detector must have"),
     ],
 )
@@ -228,3 +247,53 @@ def test_wrong_arguments_are_policy_errors(caller, serve, wrong, told):
     """What cannot be a fallback or a detector is named when the client is wrapped."""
     with pytest.raises(demur.PolicyError, match=told):
         demur.wrap(caller.client(serve(primary=Reply(ANSWER))), **wrong)
+
+
+UNLOADABLE = {"stages": ["transformer"], "transformer": {"model": "/no/such/folder"}}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"rule": {"fallbacks": [{"model": "second", "timeout": 1}]}}, "timeout"),
+        (
+            {"rule": {"fallbacks": ["t"]}, "targets": {"t": {"model": "m", "api_key_env": "NO"}}},
+            "NO",
+        ),
+        ({"shared": {"redis_env": "NO"}, "budgets": [{"calls": 1, "per": 60}]}, "redis_env"),
+        ({"budgets": [{"cost": 1.0, "per": 60}]}, "no price"),
+    ],
+)
+def test_a_policy_is_checked_before_a_model_loads(caller, serve, monkeypatch, wrong, told):
+    """What is wrong with a policy is said before anything that takes long is made ready."""
+    monkeypatch.delenv("NO", raising=False)
+    more = {key: value for key, value in wrong.items() if key != "rule"}
+    policy = {**retrying(**wrong.get("rule", {})), "detector": UNLOADABLE, **more}
+    with pytest.raises(demur.PolicyError, match=told):
+        demur.wrap(caller.client(serve()), policy=policy)
+
+
+def test_a_client_that_is_not_wrapped_leaves_no_other_open(caller, serve):
+    """Where ``wrap`` raises, no client has been made for the policy's targets."""
+    policy = retrying(fallbacks=["t"])
+    policy["targets"] = {"t": {"model": "llama", "base_url": "http://127.0.0.1:9/v1"}}
+    client = caller.client(serve())
+    client.chat.completions.create = lambda **_: None
+    before = clients_alive(type(client))
+    with pytest.raises(demur.UnsupportedClientError) as raised:
+        demur.wrap(client, policy=policy, detector=PhraseDetector())
+    assert clients_alive(type(client)) == before
+    assert raised.tb is not None
+
+
+def clients_alive(kind):
+    """How many plain ones anything holds on to, as a traceback does."""
+    return sum(type(thing) is kind for thing in gc.get_objects())
+
+
+def test_a_policy_object_is_warned_about_like_any_other(caller, serve, caplog):
+    """What is suspicious is logged, whether the policy came as a mapping or was built before."""
+    policy = load_policy({**retrying(fallbacks=["second", "second"])})
+    caplog.clear()
+    caller.wrap(serve(), policy=policy)
+    assert "is in the chain already" in caplog.text

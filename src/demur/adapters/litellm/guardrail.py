@@ -9,7 +9,7 @@ LiteLLM only calls hooks that are defined on the registered class itself, so thi
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
 from typing import Any, final
 
@@ -21,7 +21,7 @@ from ...attachment import outcome_of
 from ...detection import Detector
 from ...errors import RefusedError
 from ...flow.plan import Plan
-from ...sinks import Sinks
+from ...sinks import Sink, Sinks
 from ...vocabulary import Outcome
 from . import calling, chain, exchange, routers, sdk
 from .background import Background
@@ -70,7 +70,10 @@ class DemurGuardrail(CustomGuardrail):
 
     ``policy`` is a path, a mapping or a ``Policy``; ``detector`` replaces the one it describes.
     ``router`` is an SDK ``Router`` whose model groups may fall back: its content-policy fallbacks
-    are set from the policy. Raises ``PolicyError`` where the configuration cannot work.
+    are set from the policy. ``sinks`` are called with each ``Outcome`` that a rule logs, after the
+    policy's own; they are yours to close. Raises ``PolicyError`` where the configuration cannot
+    work, ``ModelError`` for a model that does not load, ``MissingExtraError`` where a package that
+    is needed is not installed.
     """
 
     def __init_subclass__(cls, **_: Any) -> None:
@@ -85,6 +88,7 @@ class DemurGuardrail(CustomGuardrail):
         *,
         detector: Detector | None = None,
         router: Any = None,
+        sinks: Sequence[Sink] = (),
         demur: Data | None = None,
         guardrail_name: str = "demur",
         event_hook: Any = None,
@@ -95,7 +99,7 @@ class DemurGuardrail(CustomGuardrail):
         check_mode(event_hook)
         check_loaded_once(type(self), guardrail_name, in_config=event_hook is not None)
         self._chains = routers.Chains(router)
-        self._setups = setups_of(policy_of(policy, demur), detector, self._chains.hand_over)
+        self._setups = setups_of(policy_of(policy, demur), detector, self._chains.hand_over, sinks)
         self._background = Background()
         self._attempts = Attempts(self, self._background)
         super().__init__(

@@ -6,7 +6,7 @@ LiteLLM calls no hook for the streams of its SDK, and none for blocking calls. W
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -23,6 +23,7 @@ from ...drivers import awaiting, blocking
 from ...flow.completion import completion_flow
 from ...flow.plan import Plan
 from ...flow.stream import stream_flow
+from ...sinks import Sink
 from ...vocabulary import Attempt, Chunk, Completion, Outcome, Target
 from . import calling, sdk
 from .background import Background
@@ -42,7 +43,8 @@ class Models:
     """Calls models as ``litellm`` does, or as ``router`` does, and falls back as the policy says.
 
     A whole response is LiteLLM's own object; a stream gives LiteLLM's own chunks.
-    ``demur.outcome_of`` tells of either. Raises ``RefusedError`` where the policy wants that, else
+    ``demur.outcome_of`` tells of either. ``policy``, ``detector`` and ``sinks`` are those of
+    ``DemurGuardrail``. Raises ``RefusedError`` where the policy wants that, else
     what the first call raises.
     """
 
@@ -52,8 +54,9 @@ class Models:
         *,
         detector: Detector | None = None,
         router: Any = None,
+        sinks: Sequence[Sink] = (),
     ) -> None:
-        self._setups = setups_of(policy_of(policy, None), detector, lambda _: None)
+        self._setups = setups_of(policy_of(policy, None), detector, lambda _: None, sinks)
         self._api = litellm if router is None else router
 
     def completion(self, model: str, messages: Any, **more: Any) -> Any:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ from ...detection.building import build_detector
 from ...detection.guarded import Guarded
 from ...forking import renewed_in_children
 from ...policy import Policy, load_policy
-from ...sinks import Sinks, note_reload, sinks_for
+from ...sinks import Sink, Sinks, note_reload, sinks_for
 from ...stores import Store
 from .state import store_of
 
@@ -38,8 +38,15 @@ class Setup:
     store: Store | None = None
 
     @classmethod
-    def of(cls, policy: Policy, own: Detector | None, before: Setup | None = None) -> Setup:
-        """``own`` replaces the policy's detector, held to the policy's deadline.
+    def of(
+        cls,
+        policy: Policy,
+        own: Detector | None,
+        before: Setup | None = None,
+        sinks: Sequence[Sink] = (),
+    ) -> Setup:
+        """``own`` replaces the policy's detector, held to the policy's deadline; ``sinks`` add to
+        the policy's.
 
         What the policy ``before`` described alike is kept: models stay loaded, files open. Raises
         a ``DemurError`` where the policy asks for what there is not.
@@ -54,7 +61,7 @@ class Setup:
             if before is not None
             and known is not None
             and (known.audit, known.metrics) == (policy.audit, policy.metrics)
-            else sinks_for(policy),
+            else sinks_for(policy, sinks),
             store_of(policy, None if before is None else (before.policy, before.store)),
         )
 
@@ -73,14 +80,21 @@ class PolicyFile:
     setup before it is used.
     """
 
-    def __init__(self, path: Path, own: Detector | None, changed: Callable[[Setup], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        own: Detector | None,
+        changed: Callable[[Setup], None],
+        sinks: Sequence[Sink] = (),
+    ) -> None:
         self._path = path.absolute()
         self._own = own
         self._changed = changed
+        self._sinks = sinks
         self._stamp = _stamp(self._path)
         self._complaint: str | None = None
         self._apart = self._skip = 0
-        self._setup = Setup.of(load_policy(path), own)
+        self._setup = Setup.of(load_policy(path), own, sinks=sinks)
         self.renew()
         renewed_in_children(self)
 
@@ -113,7 +127,7 @@ class PolicyFile:
             return
         before = self._setup
         try:
-            setup = Setup.of(load_policy(self._path), self._own, before)
+            setup = Setup.of(load_policy(self._path), self._own, before, self._sinks)
             self._changed(setup)
         except Exception as error:  # noqa: BLE001 - the policy before goes on, whatever it was
             self._skip, self._apart = self._apart - 1, min(2 * self._apart, MOST_LOOKS_APART)
@@ -135,7 +149,10 @@ class Fixed:
 
 
 def setups_of(
-    source: Policy | Path, own: Detector | None, changed: Callable[[Setup], None]
+    source: Policy | Path,
+    own: Detector | None,
+    changed: Callable[[Setup], None],
+    sinks: Sequence[Sink] = (),
 ) -> Fixed | PolicyFile:
     """The setup of ``source``, whose file is watched if it has one.
 
@@ -143,9 +160,9 @@ def setups_of(
     """
     found: Fixed | PolicyFile
     if isinstance(source, Path):
-        found = PolicyFile(source, own, changed)
+        found = PolicyFile(source, own, changed, sinks)
     else:
-        found = Fixed(Setup.of(source, own))
+        found = Fixed(Setup.of(source, own, sinks=sinks))
     changed(found.current)
     return found
 

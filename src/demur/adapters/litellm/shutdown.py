@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio.to_thread
 
-from ...sinks import flush_all
+from ...sinks import flush
 
 _MARK = "_demur_flushes"
 _log = logging.getLogger("demur")
@@ -36,7 +36,7 @@ def _flushing(plain: Event) -> Event:
         try:
             return await plain(*args, **kwargs)
         finally:
-            if not await anyio.to_thread.run_sync(flush_all):
+            if not await anyio.to_thread.run_sync(flush):
                 _log.error("demur: the proxy ends, and records still wait to be written")
 
     setattr(shut_down, _MARK, True)

@@ -41,12 +41,16 @@ def check_client(client: object) -> None:
         )
 
 
-def wrapped_copy(client: ClientT, wiring: Wiring) -> ClientT:
-    """A client like ``client`` that shares its connections and carries ``wiring``."""
+def wrapped_copy(client: ClientT) -> ClientT:
+    """A client like ``client`` that shares its connections; see ``wire``."""
     wrapped = twin(client, _wrapped_class(plain_class(type(client))))
-    vars(wrapped)[_WIRING] = wiring
     check_resources(client, wrapped)
     return cast(ClientT, wrapped)
+
+
+def wire(wrapped: object, wiring: Wiring) -> None:
+    """Have a wrapped copy do what ``wiring`` says."""
+    vars(wrapped)[_WIRING] = wiring
 
 
 @functools.cache

@@ -16,9 +16,9 @@ from ...detection.guarded import Guarded
 from ...errors import PolicyError
 from ...policy import Policy, load_policy
 from ...policy.schema import TargetSettings
-from ...sinks import sinks_for
+from ...sinks import Sink, sinks_for
 from ...stores import store_for
-from .client import check_client, wrapped_copy
+from .client import check_client, wire, wrapped_copy
 from .exchange import Wiring
 from .twins import plain_class, unpinned
 
@@ -35,6 +35,7 @@ def wrap(
     fallbacks: Sequence[str | Mapping[str, Any]] | None = None,
     detector: Detector | None = None,
     targets: Mapping[str, Any] | None = None,
+    sinks: Sequence[Sink] = (),
 ) -> ClientT:
     """``demur.wrap``, where openai is known to be installed."""
     check_client(client)
@@ -43,21 +44,20 @@ def wrap(
             "detector must have name, blocking and classify(), as demur.detection.Detector says; "
             f"{type(detector).__name__} has not"
         )
+    given = targets or {}
+    _check_targets(client, given)
     chosen = _policy(policy, fallbacks)
-    settings = chosen.detector
-    made = _elsewhere(client, chosen)
-    wiring = Wiring(
-        policy=chosen,
-        detector=Guarded(detector, settings.seconds) if detector else build_detector(settings),
-        sink=sinks_for(chosen),
-        clients={**made, **(targets or {})},
-        own=tuple(c for name, c in made.items() if chosen.targets[name].base_url is not None),
-        store=store_for(chosen),
-    )
-    _check_targets(client, wiring.clients)
-    _check_chains(chosen, targets or {})
+    _check_chains(chosen, given)
     _check_prices(chosen)
-    return wrapped_copy(client, wiring)
+    keys = {name: _key(name, target) for name, target in chosen.targets.items()}
+    wrapped = wrapped_copy(client)
+    # What takes long to make, or has to be closed, only once all else is known to be right.
+    store, sink, settings = store_for(chosen), sinks_for(chosen, sinks), chosen.detector
+    judge = Guarded(detector, settings.seconds) if detector else build_detector(settings)
+    made = _elsewhere(client, chosen, keys)
+    own = tuple(c for name, c in made.items() if chosen.targets[name].base_url is not None)
+    wire(wrapped, Wiring(chosen, judge, sink, {**made, **given}, own, store))
+    return wrapped
 
 
 def _policy(
@@ -68,31 +68,31 @@ def _policy(
         raise PolicyError(
             "wrap() was given both policy and fallbacks; put the fallbacks into the policy's rules"
         )
-    if isinstance(policy, Policy):
-        return policy
     if policy is not None:
         return load_policy(policy)
     if fallbacks is None:
         return Policy()
-    if isinstance(fallbacks, str) or not fallbacks:
-        raise PolicyError(f"fallbacks must be a list of models, not {fallbacks!r}")
-    if not isinstance(fallbacks, Sequence) or not all(
-        isinstance(fallback, str | Mapping) for fallback in fallbacks
+    if (
+        isinstance(fallbacks, str)
+        or not isinstance(fallbacks, Sequence)
+        or not all(isinstance(fallback, str | Mapping) for fallback in fallbacks)
     ):
         raise PolicyError(
             f"fallbacks must be a list of models or of mappings with a model, not {fallbacks!r}"
         )
+    if not fallbacks:
+        raise PolicyError("fallbacks is empty; name a model, or leave it out to tag and log alone")
     retry = {"fallbacks": [f if isinstance(f, str) else dict(f) for f in fallbacks]}
     rule = {"name": "fallbacks", "actions": ["tag", "log", "retry"], "retry": retry}
     return load_policy({"version": 1, "rules": [rule]})
 
 
-def _elsewhere(client: Any, policy: Policy) -> dict[str, Any]:
+def _elsewhere(client: Any, policy: Policy, keys: Mapping[str, str | None]) -> dict[str, Any]:
     """Clients for the policy's targets that name a host or a key of their own."""
     made: dict[str, Any] = {}
     kind = openai.AsyncOpenAI if isinstance(client, openai.AsyncOpenAI) else openai.OpenAI
     for name, target in policy.targets.items():
-        key = _key(name, target)
+        key = keys[name]
         if target.base_url is not None:
             # The SDK insists on some key, also where the host wants none.
             there = kind(base_url=target.base_url, api_key=key or "none", timeout=client.timeout)

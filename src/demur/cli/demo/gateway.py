@@ -37,14 +37,7 @@ _PASSED_ON = frozenset(
 
 
 class GatewayError(DemurError):
-    """The proxy did not start. ``log`` is the end of what it said."""
-
-    def __init__(self, message: str, log: str) -> None:
-        super().__init__(message)
-        self.log = log
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (*self.args, self.log)
+    """The proxy did not start."""
 
 
 def missing() -> str | None:
@@ -96,14 +89,14 @@ class Gateway:
         opener = build_opener(ProxyHandler({}))
         while (waited := time.monotonic() - self._since) < BOOT_SECONDS:
             if (status := self._process.poll()) is not None:
-                raise GatewayError(f"the proxy ended with exit status {status}", self.log())
+                raise GatewayError(f"the proxy ended with exit status {status}")
             try:
                 with opener.open(f"{self.origin}/health/liveliness", timeout=2):
                     self.boot_seconds = time.monotonic() - self._since
                     return
             except OSError:
                 time.sleep(0.1)
-        raise GatewayError(f"the proxy was not up after {waited:.0f} s", self.log())
+        raise GatewayError(f"the proxy was not up after {waited:.0f} s")
 
     def log(self, lines: int = 25) -> str:
         """The last lines the process wrote."""
