@@ -156,6 +156,7 @@ class DemurGuardrail(CustomGuardrail):
             kwargs["mock_response"] = chain.KEPT
         call_after_all(found, kwargs)
         let_failures_into_the_log(logging_obj)
+        found.called = True
         return kwargs
 
     @fail_open
@@ -202,6 +203,19 @@ class DemurGuardrail(CustomGuardrail):
         if found is None or found.stream or found.settled:
             return None
         return await self._attempts.judge_cached(found, data, response, proxy_router())
+
+    @fail_open
+    async def async_post_call_failure_hook(
+        self,
+        request_data: Data,
+        original_exception: Exception,
+        user_api_key_dict: Any,
+        traceback_str: str | None = None,
+    ) -> None:
+        """Note a request that ends with an error: nobody else tells its flow."""
+        found = exchange.find(request_data)
+        if found is not None:
+            await found.fail(original_exception)
 
     @fail_open
     async def async_post_call_response_headers_hook(
