@@ -227,7 +227,7 @@ class DemurGuardrail(CustomGuardrail):
         litellm_call_info: Data | None = None,
     ) -> dict[str, str] | None:
         found = exchange.find(data)
-        if found is None or found.outcome is None or "tag" not in found.plan.rule.actions:
+        if found is None or found.outcome is None or not found.plan.tags:
             return None
         return headers_of(found.outcome)
 
@@ -341,5 +341,5 @@ def _is_tagged(found: Exchange) -> bool:
 
 
 def _write(plan: Plan, sinks: Sinks, outcome: Outcome) -> None:
-    if outcome.finished and "log" in plan.rule.actions:
+    if plan.logs(outcome):
         sinks(outcome)

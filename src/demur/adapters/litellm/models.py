@@ -185,7 +185,7 @@ class _Port:
         dropped, self._dropped = self._dropped, []
         for stream in dropped:
             self._log(stream, record.attempts[stream.place])
-        if record.finished and "log" in self._plan.rule.actions:
+        if self._plan.logs(record):
             self._setup.sinks(record)
 
     def _read(self, stream: _Opened, item: Any) -> Chunk:
@@ -202,7 +202,7 @@ class _Port:
 
     def _log(self, stream: _Opened, attempt: Attempt) -> None:
         row = Row(stream.logging_obj, None)
-        if attempt.verdict is not None and "tag" in self._plan.rule.actions:
+        if attempt.verdict is not None and self._plan.tags:
             row.mark({"tags": list(tags_of_verdict(attempt.verdict))})
         self._write(row, counted(self._request, row.model, stream.text, attempt.usage))
 
