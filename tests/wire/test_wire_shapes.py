@@ -160,3 +160,13 @@ def test_stream_says_what_the_whole_says(api: Api, reply: Reply, places: list[in
     assert bool(reply.reasoning) <= any(d.reasoning for chunk in chunks for d in chunk.deltas)
     assert all(THOUGHT not in evidence.text + evidence.refusal for evidence in whole.choices)
     assert all(evidence.non_text == bool(reply.tool_calls) for evidence in whole.choices)
+
+
+def test_events_that_come_together() -> None:
+    """They are one chunk: it says what they say, up to an error, and whether the stream is over."""
+    said = (None, '{"choices": [{"index": 0, "delta": {"content": "Hi"}}]}')
+    shape = shape_for("chat")
+    chunk = shape.read_events([said, ("error", "{}"), said], b"raw")
+    assert (chunk.native, [d.text for d in chunk.deltas], chunk.opaque) == (b"raw", ["Hi"], True)
+    chunk = shape.read_events([said, said, (None, "[DONE]")])
+    assert ([d.text for d in chunk.deltas], chunk.done) == (["Hi", "Hi"], True)

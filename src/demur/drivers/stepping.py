@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from functools import partial
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from ..detection import Detector
 from ..flow.completion import Served
-from ..flow.effects import Answer, Called, CallModel, Effect, Failed
+from ..flow.effects import (
+    Answer,
+    Called,
+    CallModel,
+    ConsumerLeft,
+    Effect,
+    Failed,
+    OpenStream,
+)
 from ..stores import Store
 from ..vocabulary import Outcome, Target
 from .awaiting import Port, _Effects
@@ -26,20 +35,21 @@ class Stepwise:
     """Runs a ``completion_flow`` from one call to the next.
 
     ``wanted`` is the call the flow waits for, ``served`` what it came to. Before ``start`` both are
-    ``None``, and so they are after the flow has raised.
+    ``None``, and so they are after the flow has raised. A ``stream_flow`` is run as far as streams
+    fail to open.
     """
 
     def __init__(
         self,
-        flow: Generator[Effect, Answer, Served],
+        flow: Generator[Effect, Answer, Any],
         bystander: Bystander,
         detector: Detector,
         store: Store | None = None,
     ) -> None:
         self._flow = flow
-        # A completion flow asks for calls, which are not performed here, and for no streams.
+        # What is asked for before anybody has answered: calls, which are not performed here.
         self._effects = _Effects(cast("Port", bystander), detector, store)
-        self.wanted: CallModel | None = None
+        self.wanted: CallModel | OpenStream | None = None
         self.served: Served | None = None
 
     async def start(self) -> None:
@@ -49,12 +59,17 @@ class Stepwise:
         """Tell the flow how the wanted call went. Raises what the flow raises."""
         await self._run(partial(self._flow.send, answer))
 
+    async def leave(self) -> None:
+        """Nobody has been called, and nobody will be: the flow records that."""
+        with suppress(ConsumerLeft):
+            await self._run(partial(self._flow.throw, ConsumerLeft()))
+
     async def _run(self, step: Callable[[], Effect]) -> None:
         self.wanted = None
         try:
             while True:
                 effect = step()
-                if isinstance(effect, CallModel):
+                if isinstance(effect, CallModel | OpenStream):
                     self.wanted = effect
                     return
                 step = await self._effects.after(self._flow, effect)

@@ -1,4 +1,4 @@
-"""Waiting for a blocking read no longer than asked, without losing what it brings."""
+"""Waiting for what blocks no longer than asked."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import contextvars
 import threading
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 from enum import Enum
 from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
 from ..vocabulary import Chunk
+
+T = TypeVar("T")
 
 
 class NotYet(Enum):
@@ -84,3 +88,40 @@ def _work(
         except BaseException as error:  # noqa: BLE001 - handed over to the reading thread
             results.put(error)
         del read
+
+
+def call_within(seconds: float, call: Callable[[], T], drop: Callable[[T], object]) -> T:
+    """What ``call`` returns; ``TimeoutError`` after ``seconds``.
+
+    The call goes on in its thread, as nothing can stop it: what it still brings is dropped there.
+    """
+    called: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            called.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - handed over to the waiting thread
+            called.set_exception(error)
+
+    def forget(late: Future[T]) -> None:
+        if late.exception() is None:
+            drop(late.result())
+
+    run = contextvars.copy_context().run
+    threading.Thread(target=run, args=(work,), name="demur-call", daemon=True).start()
+    try:
+        return called.result(seconds)
+    except BaseException:
+        called.add_done_callback(forget)
+        raise
+
+
+def shortened(usual: Any, seconds: float) -> Any:
+    """``usual``, a number or an HTTP library's ``Timeout``, with no part above ``seconds``."""
+    if not hasattr(usual, "as_dict"):
+        return _shorter(usual, seconds)
+    return type(usual)(**{part: _shorter(own, seconds) for part, own in usual.as_dict().items()})
+
+
+def _shorter(own: float | None, seconds: float) -> float:
+    return seconds if own is None else min(own, seconds)

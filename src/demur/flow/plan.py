@@ -9,7 +9,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from ..policy.schema import Policy, Rule
-from ..vocabulary import Api, Target
+from ..vocabulary import Api, Outcome, Target
 from .cells import Cells, cells_of
 
 
@@ -88,6 +88,15 @@ class Plan:
     def models(self) -> frozenset[str]:
         """All that may be asked for a response: the requested one and the chain's."""
         return frozenset(target.model for target in (self.requested, *self.chain))
+
+    @property
+    def tags(self) -> bool:
+        """Whether callers and the gateway's log are shown what was found."""
+        return "tag" in self.rule.actions
+
+    def logs(self, outcome: Outcome) -> bool:
+        """Whether a record goes to the sinks."""
+        return outcome.finished and "log" in self.rule.actions
 
     @property
     def acts(self) -> bool:

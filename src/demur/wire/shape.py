@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -45,6 +45,22 @@ class Shape:
         if event == "error":
             return Chunk(native, opaque=True)
         return self.read_chunk(payload, native)
+
+    def read_events(self, events: Iterable[tuple[str | None, str]], native: Any = None) -> Chunk:
+        """The events of one part of a stream as one chunk, as far as they can be read."""
+        said: list[Chunk] = []
+        for event, data in events:
+            said.append(self.read_event(event, data))
+            if said[-1].opaque:
+                break
+        return Chunk(
+            native=native,
+            deltas=tuple(delta for chunk in said for delta in chunk.deltas),
+            model=next((chunk.model for chunk in said if chunk.model), None),
+            usage=next((chunk.usage for chunk in reversed(said) if chunk.usage), None),
+            opaque=any(chunk.opaque for chunk in said),
+            done=any(chunk.done for chunk in said),
+        )
 
 
 _SHAPES: dict[Api, Shape] = {

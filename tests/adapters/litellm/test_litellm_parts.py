@@ -22,7 +22,13 @@ from demur.adapters.litellm.headers import headers_of
 from demur.adapters.litellm.reasons import unfolded
 from demur.adapters.litellm.routers import Chains, holding, never_again
 from demur.adapters.litellm.stream import StreamPort, relay
-from demur.adapters.litellm.surfaces import CHAT, in_own_shape, read_completion, surface_for
+from demur.adapters.litellm.surfaces import (
+    CHAT,
+    ItemReader,
+    in_own_shape,
+    read_completion,
+    surface_for,
+)
 from demur.flow.plan import Plan
 from demur.policy import load_policy
 from demur.testing import PhraseDetector
@@ -299,3 +305,13 @@ def test_a_subclass_is_refused_where_it_is_written() -> None:
     """LiteLLM would call none of the hooks that it inherits."""
     with pytest.raises(TypeError, match="Mine: LiteLLM calls no hook"):
         type("Mine", (DemurGuardrail,), {})
+
+
+def test_bytes_with_an_error_in_them() -> None:
+    """What follows an error event in the same bytes is not read, as in a wrapped client."""
+    delta = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Hi"}}
+    said = f"event: content_block_delta\ndata: {json.dumps(delta)}\n\n".encode()
+    messages = surface_for("anthropic_messages")
+    assert messages is not None
+    chunk = ItemReader(messages).read(said + b"event: error\ndata: {}\n\n" + said)
+    assert ([d.text for d in chunk.deltas], chunk.opaque) == (["Hi"], True)

@@ -22,6 +22,7 @@ from ...flow.decision import overall
 from ...flow.effects import Called, Failed
 from ...flow.plan import Plan
 from ...flow.standing import Start
+from ...flow.stream import stream_flow
 from ...stores import Store
 from ...vocabulary import Completion, Evidence, Outcome, Target, Verdict
 from .rights import nobody
@@ -42,9 +43,9 @@ class Exchange:
     ``owed`` is a response the flow wants served that is not the one at hand: the Router is being
     made to come back for it. ``replaced`` says that the attempt last judged is not served, as far
     as is known. ``shown`` is what LiteLLM's headers said of a response that is served in place of a
-    later one. ``forbidden`` says that the provider's own policy made the first call fail; ``own``
-    are the groups that the operator wants called for that. ``gives_back`` says that the Router
-    serves a filtered response that nobody else answers for.
+    later one. ``called`` says that a model has been. ``forbidden`` says that the provider's own
+    policy made the first call fail; ``own`` are the groups that the operator wants called for that.
+    ``gives_back`` says that the Router serves a filtered response that nobody else answers for.
     ``start`` is where it starts: at the model asked for, unless the pre-call hook finds another.
     ``rows`` are those of dropped attempts, not yet logged, which ``numbers`` counts.
     """
@@ -68,6 +69,7 @@ class Exchange:
         self.owed: Completion | None = None
         self.replaced = False
         self.shown: dict[str, Any] | None = None
+        self.called = False
         self.forbidden = False
         self.own: frozenset[str] = frozenset()
         self.gives_back = False
@@ -224,6 +226,24 @@ class Exchange:
         self.owed = None
         self.replaced = False
         return self._steps.served.completion if self._steps.served is not None else None
+
+    async def fail(self, error: Exception) -> None:
+        """The request has failed as a whole, with ``error``: what is not on record yet is noted."""
+        if self.outcome is not None:
+            return
+        if self.stream:
+            flow = stream_flow(self.plan, self.start)
+            self._steps = Stepwise(flow, self, self._noted, self.store)
+        await self._begin()
+        if not self.called:
+            await self._steps.leave()
+        try:
+            while (wanted := self._steps.wanted) is not None:
+                told = NotReachedError() if wanted.attempt else error
+                await self._answer(Failed(told, self._lap()))
+        except Exception as raised:
+            if raised is not error and raised is not self.refused:
+                raise
 
     async def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
         return await self.rights(targets) if self._routed else ()

@@ -163,6 +163,7 @@ class DemurGuardrail(CustomGuardrail):
             kwargs["mock_response"] = chain.KEPT
         call_after_all(found, kwargs)
         let_failures_into_the_log(logging_obj)
+        found.called = True
         return kwargs
 
     @fail_open
@@ -211,6 +212,19 @@ class DemurGuardrail(CustomGuardrail):
         return await self._attempts.judge_cached(found, data, response, proxy_router())
 
     @fail_open
+    async def async_post_call_failure_hook(
+        self,
+        request_data: Data,
+        original_exception: Exception,
+        user_api_key_dict: Any,
+        traceback_str: str | None = None,
+    ) -> None:
+        """Note a request that ends with an error: nobody else tells its flow."""
+        found = exchange.find(request_data)
+        if found is not None:
+            await found.fail(original_exception)
+
+    @fail_open
     async def async_post_call_response_headers_hook(
         self,
         data: Data,
@@ -220,7 +234,7 @@ class DemurGuardrail(CustomGuardrail):
         litellm_call_info: Data | None = None,
     ) -> dict[str, str] | None:
         found = exchange.find(data)
-        if found is None or found.outcome is None or "tag" not in found.plan.rule.actions:
+        if found is None or found.outcome is None or not found.plan.tags:
             return None
         return headers_of(found.outcome)
 
@@ -334,5 +348,5 @@ def _is_tagged(found: Exchange) -> bool:
 
 
 def _write(plan: Plan, sinks: Sinks, outcome: Outcome) -> None:
-    if outcome.finished and "log" in plan.rule.actions:
+    if plan.logs(outcome):
         sinks(outcome)

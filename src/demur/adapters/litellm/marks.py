@@ -22,7 +22,7 @@ RECORDS: Final = "standard_logging_guardrail_information"
 
 def mark(guardrail: CustomGuardrail, found: Exchange, data: dict[str, Any]) -> None:
     """Tag this attempt's row in the gateway's log, and say there what the guardrail found."""
-    if "tag" not in found.plan.rule.actions:
+    if not found.plan.tags:
         return
     if found.outcome is not None:
         add_tags(data, tags_of(found.outcome))
@@ -90,7 +90,7 @@ def marks_of(
     guardrail: CustomGuardrail, plan: Plan, verdict: Verdict | None, seconds: float = 0.0
 ) -> Marks:
     """What marks the row of an attempt that was dropped."""
-    if "tag" not in plan.rule.actions:
+    if not plan.tags:
         return {"tags": []}
     return {
         "tags": [] if verdict is None else list(tags_of_verdict(verdict)),
@@ -100,7 +100,7 @@ def marks_of(
 
 def marks_of_served(guardrail: CustomGuardrail, found: Exchange) -> Marks:
     """What marks the row of the attempt that is served in the end."""
-    if found.outcome is None or "tag" not in found.plan.rule.actions:
+    if found.outcome is None or not found.plan.tags:
         return {"tags": []}
     return {
         "tags": list(dict.fromkeys(tags_of(found.outcome))),
@@ -110,6 +110,6 @@ def marks_of_served(guardrail: CustomGuardrail, found: Exchange) -> Marks:
 
 def show_outcome(found: Exchange, response: Any) -> None:
     """Let SDK users ask the response for its outcome, and see the headers a proxy would send."""
-    if found.outcome is not None and "tag" in found.plan.rule.actions:
+    if found.outcome is not None and found.plan.tags:
         attach(response, lambda: found.outcome)
         show(response, found.outcome)

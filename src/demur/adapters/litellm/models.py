@@ -20,6 +20,7 @@ from typing_extensions import Self
 from ...attachment import attach
 from ...detection import Detector
 from ...drivers import awaiting, blocking
+from ...drivers.timed import call_within, shortened
 from ...flow.completion import completion_flow
 from ...flow.plan import Plan
 from ...flow.stream import stream_flow
@@ -58,6 +59,7 @@ class Models:
     ) -> None:
         self._setups = setups_of(policy_of(policy, None), detector, lambda _: None, sinks)
         self._api = litellm if router is None else router
+        self._routed = router is not None
 
     def completion(self, model: str, messages: Any, **more: Any) -> Any:
         """``litellm.completion``, with its arguments."""
@@ -67,7 +69,7 @@ class Models:
         plan = _plan(setup, request)
         if plan is None:
             return call(**request)
-        port = _Blocking(call, request, plan, setup)
+        port = _Blocking(call, request, plan, setup, routed=self._routed)
         if request.get("stream"):
             chunks = blocking.BlockingStream(stream_flow(plan), port, setup.detector, setup.store)
             return Stream(chunks)
@@ -83,7 +85,7 @@ class Models:
         plan = _plan(setup, request)
         if plan is None:
             return await call(**request)
-        port = _Awaiting(call, request, plan, setup)
+        port = _Awaiting(call, request, plan, setup, routed=self._routed)
         if request.get("stream"):
             chunks = awaiting.AwaitingStream(stream_flow(plan), port, setup.detector, setup.store)
             return AsyncStream(chunks)
@@ -169,8 +171,11 @@ class _Opened:
 class _Port:
     """What both ports share."""
 
-    def __init__(self, call: Any, request: Mapping[str, Any], plan: Plan, setup: Setup) -> None:
+    def __init__(
+        self, call: Any, request: Mapping[str, Any], plan: Plan, setup: Setup, *, routed: bool
+    ) -> None:
         self._call = call
+        self._routed = routed
         self._request = request
         self._plan = plan
         self._setup = setup
@@ -183,7 +188,7 @@ class _Port:
         dropped, self._dropped = self._dropped, []
         for stream in dropped:
             self._log(stream, record.attempts[stream.place])
-        if record.finished and "log" in self._plan.rule.actions:
+        if self._plan.logs(record):
             self._setup.sinks(record)
 
     def _read(self, stream: _Opened, item: Any) -> Chunk:
@@ -200,7 +205,7 @@ class _Port:
 
     def _log(self, stream: _Opened, attempt: Attempt) -> None:
         row = Row(stream.logging_obj, None)
-        if attempt.verdict is not None and "tag" in self._plan.rule.actions:
+        if attempt.verdict is not None and self._plan.tags:
             row.mark({"tags": list(tags_of_verdict(attempt.verdict))})
         self._write(row, counted(self._request, row.model, stream.text, attempt.usage))
 
@@ -208,7 +213,9 @@ class _Port:
         raise NotImplementedError
 
     def _asked(self, target: Target, attempt: int) -> Mapping[str, Any]:
-        return self._request if attempt == 0 else sdk.fallback_request(self._request, target)
+        if attempt == 0:
+            return self._request
+        return sdk.fallback_request(self._request, target, routed=self._routed)
 
 
 class _Blocking(_Port):
@@ -216,11 +223,16 @@ class _Blocking(_Port):
         return targets
 
     def call(self, target: Target, attempt: int, timeout: float | None) -> Completion:
-        return read_completion(CHAT, self._called(target, attempt, timeout))
+        asked = self._asked(target, attempt)
+        if timeout is not None:
+            # So that the call ends too, once it is not waited for any more.
+            asked = {**asked, "timeout": shortened(_timeout_of(asked), timeout)}
+        return read_completion(CHAT, self._called(asked, timeout, lambda _: None))
 
     def open(self, target: Target, attempt: int, timeout: float | None) -> _Opened:
         place = next(self._places)
-        native = self._called(target, attempt, timeout)
+        # What is released may pause for as long as without demur: the transport has no limit.
+        native = self._called(self._asked(target, attempt), timeout, _cut)
         return _Opened(native, place, iter(native), ItemReader(CHAT))
 
     def read(self, stream: _Opened) -> Chunk | None:
@@ -231,21 +243,16 @@ class _Blocking(_Port):
 
     def close(self, stream: _Opened) -> None:
         self._drop(stream)
-        inner = getattr(stream.native, "completion_stream", None)
-        for holder in (inner, getattr(inner, "response", None), stream.native):
-            close = getattr(holder, "close", None)
-            if close is not None:
-                close()
-                return
+        _cut(stream.native)
 
     def _write(self, row: Row, response: Callable[[], Any]) -> None:
         executor.submit(row.write_blocking, response)
 
-    def _called(self, target: Target, attempt: int, timeout: float | None) -> Any:
-        asked = self._asked(target, attempt)
-        # Blocking code cannot be stopped from outside: the transport is told how long it may take.
-        limit = {} if timeout is None or attempt == 0 else {"timeout": timeout}
-        return self._call(**{**limit, **asked})
+    def _called(
+        self, asked: Mapping[str, Any], timeout: float | None, drop: Callable[[Any], None]
+    ) -> Any:
+        call = partial(self._call, **asked)
+        return call() if timeout is None else call_within(timeout, call, drop)
 
 
 class _Awaiting(_Port):
@@ -293,6 +300,22 @@ def _plan(setup: Setup, request: Mapping[str, Any]) -> Plan | None:
         conversation=conversation_of(request),
     )
     return None if plan is None else priced(plan)
+
+
+def _timeout_of(asked: Mapping[str, Any]) -> Any:
+    """The caller's own, in any of LiteLLM's forms."""
+    found = asked.get("timeout", asked.get("request_timeout"))
+    return float(found) if isinstance(found, str) else found
+
+
+def _cut(native: Any) -> None:
+    """Close a blocking stream's upstream connection."""
+    inner = getattr(native, "completion_stream", None)
+    for holder in (inner, getattr(inner, "response", None), native):
+        close = getattr(holder, "close", None)
+        if close is not None:
+            close()
+            return
 
 
 def _with_outcome(native: Any, outcome: Outcome) -> Any:

@@ -13,6 +13,7 @@ from ...vocabulary import Target
 from .spend import metadata_of
 
 _ASKED: Final = "_demur_asked"
+_ONCE: Final = {"max_retries": 0, "num_retries": 0}
 _OF_THE_FIRST_CALL = frozenset({"litellm_call_id", "litellm_logging_obj", "fallbacks"})
 
 
@@ -40,8 +41,13 @@ def with_positional(kwargs: dict[str, Any]) -> dict[str, Any]:
     return kwargs if asked is None else {**asked, **kwargs}
 
 
-def fallback_request(request: Mapping[str, Any], target: Target) -> dict[str, Any]:
-    """The original request, patched for ``target``.
+def fallback_request(
+    request: Mapping[str, Any], target: Target, *, routed: bool = False
+) -> dict[str, Any]:
+    """The original request, patched for ``target``, which is called once.
+
+    A call that is ``routed`` goes to a Router's model group: whether that tries another of its
+    deployments is for the Router's settings to say.
 
     Another provider never gets this provider's key or address: LiteLLM then looks up its own.
     """
@@ -55,7 +61,8 @@ def fallback_request(request: Mapping[str, Any], target: Target) -> dict[str, An
         fresh["api_base"] = target.base_url
     if target.api_key_env is not None:
         fresh["api_key"] = os.environ.get(target.api_key_env)
-    return {**fresh, **target.patch, "model": target.model}
+    once = {} if routed else _ONCE
+    return {**fresh, **target.patch, **once, "model": target.model}
 
 
 def _provider(model: str) -> str:

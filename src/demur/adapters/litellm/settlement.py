@@ -44,7 +44,7 @@ class Settlement:
 
     def released(self, served: Source, first: Any, outcome: Outcome) -> None:
         """``served`` is what the caller gets; ``first`` is its first item."""
-        if "tag" in self._found.plan.rule.actions:
+        if self._found.plan.tags:
             show_in_stream(self._response, served.native, first, outcome)
         self._settled.add(served.attempt)
         if served is self._port.first:

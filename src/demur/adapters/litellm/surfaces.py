@@ -97,18 +97,7 @@ class ItemReader:
             item_bytes = item
         else:
             return self._shape.read_chunk(_payload(item), item)
-        events = self._events.feed(item_bytes)
-        return _joined(item, [self._shape.read_event(event, data) for event, data in events])
-
-
-def _joined(item: Any, chunks: list[Chunk]) -> Chunk:
-    return Chunk(
-        native=item,
-        deltas=tuple(delta for chunk in chunks for delta in chunk.deltas),
-        model=next((chunk.model for chunk in chunks if chunk.model), None),
-        usage=next((chunk.usage for chunk in reversed(chunks) if chunk.usage), None),
-        opaque=any(chunk.opaque for chunk in chunks),
-    )
+        return self._shape.read_events(self._events.feed(item_bytes), item)
 
 
 def _payload(native: Any) -> Mapping[str, Any] | None:

@@ -23,7 +23,7 @@ def told_at_end(found: Exchange, last: Any) -> Any:
     comment takes its place, which every reader of server-sent events passes over.
     """
     rule, outcome = found.plan.rule, found.outcome
-    if rule.stream.tell is None or "tag" not in rule.actions or outcome is None:
+    if rule.stream.tell is None or not found.plan.tags or outcome is None:
         return None
     if rule.stream.tell == "chunk" and found.surface is CHAT:
         return ModelResponseStream(

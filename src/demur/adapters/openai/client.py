@@ -193,7 +193,7 @@ def _exchange(
 
 
 def _tagged(exchange: Exchange, result: Any, source: Source) -> Any:
-    if "tag" in exchange.plan.rule.actions:
+    if exchange.plan.tags:
         attach(result, source)
         http = getattr(result, "http_response", None)
         if http is not None:
@@ -202,7 +202,7 @@ def _tagged(exchange: Exchange, result: Any, source: Source) -> Any:
 
 
 def _tagged_stream(exchange: Exchange, opened: OpenedStream, source: Source) -> Any:
-    if "tag" in exchange.plan.rule.actions:
+    if exchange.plan.tags:
         attach(opened.result, source)
         opened.http.extensions[EXTENSION] = source
     return opened.result

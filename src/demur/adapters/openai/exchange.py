@@ -77,7 +77,7 @@ class Exchange:
         _read_patiently(http_of(result), usual_timeout(self.options, client))
 
     def emit(self, record: Outcome) -> None:
-        if record.finished and "log" in self.plan.rule.actions:
+        if self.plan.logs(record):
             self.wiring.sink(record)
 
     def read_now(self, result: Any, attempt: int) -> Completion | None:

@@ -63,27 +63,12 @@ class ByteReader:
             data = self._decode(raw)
         except Exception:  # noqa: BLE001 - the fail-open edge: each encoding has errors of its own
             return Chunk(raw, opaque=True)
-        return self._merged(raw, self._events.feed(data))
+        return self._shape.read_events(self._events.feed(data), raw)
 
     def rest(self) -> Chunk | None:
         """What an event that was never ended says, once the bytes are over."""
-        events = list(self._events.finish())
-        return self._merged(b"", events) if events else None
-
-    def _merged(self, raw: bytes, events: Any) -> Chunk:
-        said: list[Chunk] = []
-        for event, data in events:
-            said.append(self._shape.read_event(event, data))
-            if said[-1].opaque:
-                break
-        return Chunk(
-            native=raw,
-            deltas=tuple(delta for chunk in said for delta in chunk.deltas),
-            model=next((chunk.model for chunk in said if chunk.model), None),
-            usage=next((chunk.usage for chunk in reversed(said) if chunk.usage), None),
-            opaque=any(chunk.opaque for chunk in said),
-            done=any(chunk.done for chunk in said),
-        )
+        events = self._events.finish()
+        return self._shape.read_events(events, b"") if events else None
 
 
 def decoder(http: Any) -> Callable[[bytes], bytes]:

@@ -10,6 +10,7 @@ from typing import Any
 from openai import NotGiven, Omit
 from openai._models import FinalRequestOptions
 
+from ...drivers.timed import shortened
 from ...flow.cells import CONVERSATION_HEADER
 from ...vocabulary import Api, Target
 
@@ -89,7 +90,7 @@ def for_fallback(
         "max_retries": 0,
     }
     if timeout is not None:
-        update["timeout"] = _shortened(usual, timeout)
+        update["timeout"] = shortened(usual, timeout)
     if headers:
         update["headers"] = {k: v for k, v in headers.items() if _travels(k, elsewhere=elsewhere)}
     if elsewhere:
@@ -119,17 +120,6 @@ def _without_secrets(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _snake(name: object) -> str:
     return str(name).lower().replace("-", "_")
-
-
-def _shortened(usual: Any, seconds: float) -> Any:
-    """``usual``, a number or the HTTP library's ``Timeout``, with no part above ``seconds``."""
-    if not hasattr(usual, "as_dict"):
-        return _shorter(usual, seconds)
-    return type(usual)(**{part: _shorter(own, seconds) for part, own in usual.as_dict().items()})
-
-
-def _shorter(own: float | None, seconds: float) -> float:
-    return seconds if own is None else min(own, seconds)
 
 
 def wants_raw(options: FinalRequestOptions) -> bool:
