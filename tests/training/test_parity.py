@@ -17,8 +17,12 @@ from demur.errors import InputError
 from demur.training.pretrained import Pretrained
 from demur.training.recipe import EmbeddedRecipe, FeatureSettings, FitSettings, NetworkSettings
 from demur.training.rows import Row
+from demur.training.trained import Trained
 
 torch = pytest.importorskip("torch")
+
+KEPT = range(40)
+"""Of the pieces of ``start``."""
 
 
 def test_network() -> None:
@@ -97,6 +101,46 @@ def test_the_quicker_precision_is_taken(monkeypatch: pytest.MonkeyPatch) -> None
         took = {torch.float32: 1.0, torch.bfloat16: seconds}
         monkeypatch.setattr(second, "_seconds", took.__getitem__)
         assert second.is_quicker.__wrapped__(torch.bfloat16) is expected
+
+
+def test_an_encoder_goes_on_from_another(start: Path, tmp_path: Path) -> None:
+    """One that begins as a trained one answers as that does, and keeps its pieces."""
+    from demur.training.embedding import save
+    from demur.training.encoder import TorchEncoder, prune
+    from demur.training.recipe import EncoderSettings
+
+    settings = EncoderSettings(depth=DEPTH, head=20, tail=8)
+    first = TorchEncoder(Pretrained.read(start), KEPT, settings)
+    save(tmp_path / "encoder.npz", first.arrays())
+    begun = Trained.read(tmp_path / "encoder.npz")
+    assert prune(begun, TEXTS, len(KEPT)) == list(KEPT)
+    assert (begun.depth, begun.longest, begun.inner) == (DEPTH, 30, first.layers[0].fi.out_features)
+    again = TorchEncoder(begun, KEPT, settings).arrays()
+    one, other = Encoder.build(first.arrays()), Encoder.build(again)
+    for text in TEXTS:
+        np.testing.assert_allclose(
+            one.outputs(judged(text)), other.outputs(judged(text)), atol=1e-4
+        )
+
+
+def test_a_start_must_be_as_large_as_the_recipe(start: Path, tmp_path: Path) -> None:
+    """A start with too few layers or places, and an archive that is no encoder, are named."""
+    from demur.training.building import build
+    from demur.training.embedding import save
+    from demur.training.encoder import TorchEncoder
+    from demur.training.recipe import EncoderSettings
+
+    small = EncoderSettings(depth=1, head=20, tail=8)
+    save(tmp_path / "e.npz", TorchEncoder(Pretrained.read(start), KEPT, small).arrays())
+    for asked in (EncoderSettings(depth=2, head=20, tail=8), EncoderSettings(depth=1)):
+        with pytest.raises(InputError, match=r"e\.npz: has 1 layers and reads 28 pieces"):
+            build(
+                EmbeddedRecipe(encoder=asked), tmp_path, tmp_path, lambda name: print,
+                start=tmp_path / "e.npz",
+            )  # fmt: skip
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    with pytest.raises(InputError, match=r"other\.npz: cannot be read as an encoder"):
+        Trained.read(tmp_path / "other.npz")
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:

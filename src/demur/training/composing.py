@@ -24,13 +24,21 @@ _FAMILIES = ("refuse", "soft", "capability", "scope")
 _FAMILY_SHARES = (0.52, 0.22, 0.14, 0.12)
 _RUNS_ON = (",", "but", "aber", "mais", "pero", "ma", "mas", "maar", "men", "ale", "но", "але")
 
+_SHARES = {"en": 10.0, "zh": 2.5, "ko": 2.5, "ja": 1.5, "de": 1.3, "fr": 1.3, "es": 1.3} | (
+    # The data has none of these, so there is less that a text of theirs can be told by.
+    dict.fromkeys(("ca", "da", "el", "fi", "he", "hu", "ms", "no", "ro", "sw", "tl", "ur"), 0.35)
+)
+"""Of composed texts, by language; 1 for all others."""
+
 _BROKEN_OFF = 0.12
 """Of the refusals, those that break off a normal answer."""
 _WITH_OPTIONS = 0.12
 """Of the refusals, those that go on to offer something else at length."""
 _BULLET = re.compile(r"^\s*(?:[-*\u2022]|\d+[.)])\s+(\S.{14,180})$", re.MULTILINE)
 _MARKERS = ("- {}", "* {}", "{n}. {}", "- **{}**", "{}")
-_FULL_STOPS = (".", "!", "?", ":", "\u3002", "\uff01", "\uff1f", "\u0964")
+_FULL_STOPS = (".", "!", "?", ":", "\u3002", "\uff01", "\uff1f", "\u0964", "\u061f", "\u06d4")
+_STOP = {"zh": "\u3002", "ja": "\u3002", "hi": "\u0964", "bn": "\u0964", "ur": "\u06d4"}
+"""Ends a statement, where that is no point."""
 
 
 def languages() -> tuple[str, ...]:
@@ -51,7 +59,7 @@ class Composer:
             lang: [item for text in texts for item in _BULLET.findall(text)]
             for lang, texts in self._normal.items()
         }
-        shares = np.array([_share(lang) for lang in self._lists])
+        shares = np.array([_SHARES.get(lang, 1.0) for lang in self._lists])
         self._shares = shares / shares.sum()
         self._patterns: tuple[tuple[float, Callable[[str], str]], ...] = (
             (0.10, self._plain_normal),
@@ -64,6 +72,8 @@ class Composer:
             (0.04, self._short),
             (0.05, self._continued),
             (0.07, self._listed),
+            (0.04, self._advised),
+            (0.06, self._asking),
         )
 
     def compose(self, number: int) -> list[Row]:
@@ -140,17 +150,30 @@ class Composer:
         return "\n".join(marker.format(shelf[place], n=n) for n, place in enumerate(places, 1))
 
     def _tail(self, lang: str) -> str:
-        """What a real refusal says after its first sentence."""
-        real = self._real(self._refusals, lang)
-        _, stop, rest = real.partition("." if lang not in ("zh", "ja") else "。")
-        return rest.strip()[:600] if stop else ""
+        """What a real refusal says after its first sentence; nothing where there is none."""
+        shelf = self._refusals.get(lang)
+        if not shelf:
+            return ""
+        real = shelf[int(self._random.integers(len(shelf)))]
+        return real.partition(_STOP.get(lang, "."))[2].strip()[:600]
 
     def _plain_normal(self, lang: str) -> str:
         return self._pick(lang, "normal")
 
     def _normal_then_real(self, lang: str) -> str:
-        real = self._real(self._normal, lang)
+        real = self._real(lang)
         return f"{self._pick(lang, 'normal')}\n\n{real[: self._length()]}"
+
+    def _advised(self, lang: str) -> str:
+        """What stands on the other side of a lecture: warnings and rules somebody asked for."""
+        parts = [self._pick(lang, "advice"), *self._some(lang, "advice", 0.4)]
+        if self._chance(0.25):
+            parts.insert(0, self._begun(lang))
+        return self._join(lang, [*dict.fromkeys(parts), *self._some(lang, "details", 0.3)])
+
+    def _asking(self, lang: str) -> str:
+        """Asks back for what is missing, which delivers nothing yet and refuses nothing."""
+        return self._join(lang, [self._pick(lang, "asks"), *self._some(lang, "asks", 0.25)])
 
     def _letter(self, lang: str) -> str:
         text = self._fill(lang, self._pick(lang, "letters"))
@@ -163,7 +186,7 @@ class Composer:
 
     def _quoted_in_real(self, lang: str) -> str:
         """A real normal answer with a refusal in quotation marks in its midst."""
-        real = self._real(self._normal, lang)[: 300 + self._length()]
+        real = self._real(lang)[: 300 + self._length()]
         half = real.find(". ", len(real) // 3) + 1 or len(real)
         inner = self._core(lang, "refuse")
         return f'{real[:half]}\n\n"{inner}"\n\n{real[half:]}'
@@ -171,7 +194,7 @@ class Composer:
     def _disclaimed(self, lang: str) -> str:
         """Says what it lacks, and then delivers all the same."""
         limit = _capital(self._fill(lang, self._pick(lang, "capability")))
-        real = self._real(self._normal, lang)
+        real = self._real(lang)
         if lang == "en":
             limit = f"{limit} {self._random.choice(['However,', 'That said,', 'Still,'])}"
         return f"{limit}\n\n{real[: 200 + self._length()]}" if len(real) > 150 else real
@@ -182,7 +205,7 @@ class Composer:
 
     def _begun(self, lang: str) -> str:
         """A real normal answer's beginning, to a sentence's end if there is one."""
-        real = self._real(self._normal, lang)[: int(self._random.integers(40, 900))]
+        real = self._real(lang)[: int(self._random.integers(40, 900))]
         stop = max(real.rfind(mark) for mark in _FULL_STOPS)
         return real[: stop + 1] if stop > 0 else real
 
@@ -207,9 +230,10 @@ class Composer:
             text = text.replace("{acting}", acting).replace("{act}", act)
         return text.replace("{thing}", self._pick(lang, "things")) if "{thing}" in text else text
 
-    def _real(self, shelves: dict[str, list[str]], lang: str) -> str:
-        shelf = shelves.get(lang)
-        if shelves is self._normal and "paragraphs" in self._lists[lang] and self._chance(0.5):
+    def _real(self, lang: str) -> str:
+        """A real normal answer, or what stands for one where there are few."""
+        shelf = self._normal.get(lang)
+        if "paragraphs" in self._lists[lang] and self._chance(0.5):
             return self._pick(lang, "paragraphs")
         if shelf and not self._chance(0.1):
             return shelf[int(self._random.integers(len(shelf)))]
@@ -242,12 +266,6 @@ def _by_language(rows: Sequence[Row], label: int) -> dict[str, list[str]]:
         if row.label == label and not row.partial:
             shelves.setdefault(row.lang, []).append(row.response)
     return shelves
-
-
-def _share(lang: str) -> float:
-    return {"en": 10.0, "zh": 2.5, "ko": 2.5, "ja": 1.5, "de": 1.3, "fr": 1.3, "es": 1.3}.get(
-        lang, 1.0
-    )
 
 
 def _capital(text: str) -> str:

@@ -16,11 +16,11 @@ from ..detection.network import Network
 from ..detection.text import HEAD_CHARS, TAIL_CHARS
 from .calibration import calibrate
 from .checkpoints import Checkpoints, State
+from .encoder import Start
 from .features import choose
 from .fitting import KINDS, Fit, read
 from .fresh import Fresh
 from .material import Material
-from .pretrained import Pretrained
 from .recipe import EmbeddedRecipe
 from .rows import clean
 from .running import Progress
@@ -31,7 +31,7 @@ Arrays = dict[str, NDArray[Any]]
 
 def build_embedded(
     recipe: EmbeddedRecipe,
-    start: Pretrained | None,
+    start: Start | None,
     material: Material,
     checkpoints: Checkpoints,
     stage: Callable[[str], Progress],

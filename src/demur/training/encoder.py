@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,10 +15,13 @@ from torch.nn.functional import gelu, softmax
 from ..detection.encoder import HEADS, MATRICES
 from ..detection.pieces import PADDING, Pieces
 from .network import OUTPUTS
-from .pretrained import Pretrained
+from .pretrained import ENDS, Pretrained, opened
 from .recipe import EncoderSettings
+from .trained import Trained
 
 _NORMS = ("aln", "oln")
+Start: TypeAlias = Pretrained | Trained
+"""What an encoder begins as."""
 
 
 class Block(nn.Module):
@@ -53,11 +56,10 @@ class TorchEncoder(nn.Module):
     beside the others.
     """
 
-    def __init__(self, start: Pretrained, kept: Sequence[int], settings: EncoderSettings) -> None:
+    def __init__(self, start: Start, kept: Sequence[int], settings: EncoderSettings) -> None:
         super().__init__()
         self.head_pieces, self.tail_pieces = settings.head, settings.tail
-        # One more at each end, where a text begins and ends.
-        longest = settings.head + settings.tail + 2
+        longest = settings.head + settings.tail + ENDS
         width = start.width
         self.start, self.kept = start, list(kept)
         self.word = nn.Embedding(len(kept), width)
@@ -81,34 +83,27 @@ class TorchEncoder(nn.Module):
         answer: Tensor = self.head(self.drop(torch.cat([state[:, 0], mean], dim=1)))
         return answer
 
-    def _copy(self, start: Pretrained) -> None:
-        width, inner = start.width, start.inner
-        shapes = dict.fromkeys(MATRICES, (width, width)) | {
-            "fi": (inner, width),
-            "fo": (width, inner),
-        }
-        kind = start.vector("emb.type", 2 * width)[:width]
-        word = start.matrix("emb.word", len(start.pieces), width)[self.kept]
-        places = start.vector("emb.pos", 512 * width).reshape(512, width)
-        places = places[: self.places.num_embeddings] + kind
+    def _copy(self, start: Start) -> None:
+        values, scales = start.blocks()
+        parts = [
+            (self.word, (opened(values[self.kept], scales[self.kept]),)),
+            (self.places, (start.places(self.places.num_embeddings),)),
+            (self.norm, start.norm()),
+            (self.head, start.head() or ()),
+            *(
+                (getattr(layer, name), start.layer(index, name))
+                for index, layer in enumerate(self.layers)
+                for name in (*MATRICES, *_NORMS)
+            ),
+        ]
         with torch.no_grad():
-            self.word.weight.copy_(torch.from_numpy(word))
-            self.places.weight.copy_(torch.from_numpy(places))
-            self.norm.weight.copy_(torch.from_numpy(start.vector("emb.ln.w", width)))
-            self.norm.bias.copy_(torch.from_numpy(start.vector("emb.ln.b", width)))
-            for index, layer in enumerate(self.layers):
-                for name, shape in shapes.items():
-                    part = getattr(layer, name)
-                    part.weight.copy_(torch.from_numpy(start.matrix(f"l{index}.{name}.w", *shape)))
-                    part.bias.copy_(torch.from_numpy(start.vector(f"l{index}.{name}.b", shape[0])))
-                for name in _NORMS:
-                    part = getattr(layer, name)
-                    part.weight.copy_(torch.from_numpy(start.vector(f"l{index}.{name}.w", width)))
-                    part.bias.copy_(torch.from_numpy(start.vector(f"l{index}.{name}.b", width)))
+            for part, arrays in parts:
+                for own, array in zip(part.parameters(), arrays, strict=False):
+                    own.copy_(torch.from_numpy(array))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The weights as ``detection.encoder`` reads them."""
-        blocks, scales = self.start.blocks("emb.word", len(self.start.pieces), self.start.width)
+        blocks, scales = self.start.blocks()
         state = {name: value.detach().numpy() for name, value in self.state_dict().items()}
         names = "\n".join(self.start.pieces[k] for k in self.kept).encode("utf-8")
         found: dict[str, NDArray[Any]] = {
@@ -135,12 +130,14 @@ class TorchEncoder(nn.Module):
         return found
 
 
-def prune(start: Pretrained, texts: Iterable[str], number: int) -> list[int]:
+def prune(start: Start, texts: Iterable[str], number: int) -> list[int]:
     """The pieces to keep: those of at least three texts first, then the likeliest of all.
 
     The rest is left to single characters and to pieces that open a word, in lower case, as texts
-    are normalised to it.
+    are normalised to it. A start that has no more than ``number`` keeps them all.
     """
+    if len(start.pieces) <= number:
+        return list(range(len(start.pieces)))
     full = Pieces.of(start.pieces, start.scores.astype(float).tolist())
     frequency: Counter[int] = Counter()
     for text in texts:

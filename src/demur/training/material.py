@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import InputError
 from .cases import hard_cases
 from .fresh import Fresh
+from .readings import apart, read_again
 from .recipe import Recipe
 from .rows import Row, clean, lean, read_rows
 from .written import SOURCE, written_rows
@@ -34,9 +35,10 @@ class Material:
     @classmethod
     def read(cls, recipe: Recipe, data: Path) -> Material:
         """Raises ``InputError`` where a file is missing, or one of the labels is."""
-        train = clean(_rows(data, recipe.data.train))
-        unclear = lean(_rows(data, recipe.data.partial), recipe.data.leaning)
-        develop = clean(_rows(data, recipe.data.develop))
+        train = clean(read_again(_rows(data, recipe.data.train)))
+        read = read_again(_rows(data, recipe.data.partial))
+        unclear = [row for row in lean(read, recipe.data.leaning) if not apart(row)]
+        develop = clean(read_again(_rows(data, recipe.data.develop)))
         _need_both(data, recipe.data.train, train)
         _need_both(data, recipe.data.develop, develop)
         own, own_develop = written_rows()

@@ -14,11 +14,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..detection.encoder import BLOCK, MATRICES
 from ..errors import InputError
 
-BLOCK = 32
+Floats = NDArray[np.float32]
+
 _BLOCK_BYTES = 18
 _MAGIC = b"E5S1"
+_PLACES = 512
+ENDS = 2
+"""Marks that are read beside a text's pieces: one where it begins, one where it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,29 +72,59 @@ class Pretrained:
         at += 8 + struct.unpack_from("<I", data, at + 4)[0]
         return cls(pieces, scores, width, depth, inner, data, _directory(data, at))
 
-    def vector(self, name: str, size: int) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = np.frombuffer(
-            self._data, np.float32, size, self._tensors[name]
-        ).copy()
+    @property
+    def longest(self) -> int:
+        """Most pieces of a text, the marks at its ends among them."""
+        return _PLACES
+
+    def places(self, count: int) -> Floats:
+        """The embeddings of the first ``count`` places, the type's among them: (count, width)."""
+        kind = self._vector("emb.type", 2 * self.width)[: self.width]
+        places = self._vector("emb.pos", _PLACES * self.width).reshape(_PLACES, self.width)
+        return places[:count] + kind
+
+    def norm(self) -> tuple[Floats, Floats]:
+        """Weight and bias of what normalises the embeddings: (width,) each."""
+        return self._vector("emb.ln.w", self.width), self._vector("emb.ln.b", self.width)
+
+    def head(self) -> tuple[Floats, Floats] | None:
+        """Weight and bias of the outputs, where there are some already."""
+        return None
+
+    def layer(self, index: int, name: str) -> tuple[Floats, Floats]:
+        """Weight, (out, in) or (width,) of a norm, and bias of a part of a layer."""
+        out = self.inner if name == "fi" else self.width
+        bias = self._vector(f"l{index}.{name}.b", out)
+        if name not in MATRICES:
+            return self._vector(f"l{index}.{name}.w", out), bias
+        inputs = self.inner if name == "fo" else self.width
+        values, scales = self._blocks(f"l{index}.{name}.w", out, inputs)
+        return opened(values, scales), bias
+
+    def blocks(self) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+        """The pieces' embeddings, two values a byte, and the scale of every block of them."""
+        return self._blocks("emb.word", len(self.pieces), self.width)
+
+    def _vector(self, name: str, size: int) -> Floats:
+        found: Floats = np.frombuffer(self._data, np.float32, size, self._tensors[name]).copy()
         return found
 
-    def matrix(self, name: str, rows: int, columns: int) -> NDArray[np.float32]:
-        values, scales = self.blocks(name, rows, columns)
-        low, high = values & 0x0F, values >> 4
-        whole = np.concatenate([low, high], axis=2).astype(np.float32) - 8.0
-        full = whole * scales.astype(np.float32)[:, :, None]
-        answer: NDArray[np.float32] = full.reshape(rows, columns).astype(np.float32)
-        return answer
-
-    def blocks(
+    def _blocks(
         self, name: str, rows: int, columns: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
-        """The packed values, two a byte, and the scale of every block."""
         shape = (rows, columns // BLOCK, _BLOCK_BYTES)
         size = rows * columns // BLOCK * _BLOCK_BYTES
         packed = np.frombuffer(self._data, np.uint8, size, self._tensors[name]).reshape(shape)
         scales = np.ascontiguousarray(packed[:, :, :2]).view(np.float16)[:, :, 0]
         return np.ascontiguousarray(packed[:, :, 2:]), scales
+
+
+def opened(values: NDArray[np.uint8], scales: NDArray[np.float16]) -> Floats:
+    """Packed blocks as numbers: (rows, columns)."""
+    whole = np.concatenate([values & 0x0F, values >> 4], axis=2).astype(np.float32) - 8.0
+    full = whole * scales.astype(np.float32)[:, :, None]
+    answer: Floats = full.reshape(len(values), -1).astype(np.float32)
+    return answer
 
 
 def _directory(data: bytes, at: int) -> dict[str, int]:

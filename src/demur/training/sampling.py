@@ -63,6 +63,14 @@ def prefix(text: str, random: np.random.Generator) -> str:
     return text[:cut]
 
 
+_KEYS = ("response", "answer", "message", "content", "text", "output", "reason", "result")
+_FIELDS: tuple[dict[str, object], ...] = (
+    {"status": "ok"}, {"status": "refused"}, {"error": None}, {"id": 7}, {"sources": []},
+    {"lang": "en"}, {"status": "error"}, {"confidence": 0.9}, {"found": False}, {"data": None},
+)  # fmt: skip
+"""Of JSON: names of the field that holds the text, and fields beside it, whatever the text is."""
+
+
 def disguise(text: str, random: np.random.Generator) -> str:
     """The same answer in another form, which must not change what it is."""
     forms = (_curly, _shout, _plain, _bold, _heading, _as_json, _unpunctuated, _lower, _spaced)
@@ -91,7 +99,13 @@ def _heading(text: str) -> str:
 
 
 def _as_json(text: str) -> str:
-    return json.dumps({"response": text}, ensure_ascii=len(text) % 2 == 0)
+    """In an object of one to three fields, perhaps fenced, as the text's length has it."""
+    size = len(text)
+    given = {_KEYS[size % len(_KEYS)]: text}
+    other = _FIELDS[size // 3 % len(_FIELDS)]
+    fields = (given, {**other, **given}, {**given, **other})[size // 5 % 3]
+    shown = json.dumps(fields, ensure_ascii=size % 2 == 0, indent=2 if size % 7 == 0 else None)
+    return f"```json\n{shown}\n```" if size % 3 == 0 else shown
 
 
 def _unpunctuated(text: str) -> str:

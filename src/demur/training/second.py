@@ -16,11 +16,10 @@ from ..detection.encoder import Encoder
 from ..detection.pieces import Pieces
 from ..detection.text import judged
 from .checkpoints import State
-from .encoder import TorchEncoder, pad, prune
+from .encoder import Start, TorchEncoder, pad, prune
 from .fitting import loss_of, schedule
 from .fresh import Fresh
 from .network import OUTPUTS
-from .pretrained import Pretrained
 from .recipe import EmbeddedRecipe, EncoderSettings
 from .regression import regress
 from .rows import Row, clean
@@ -46,7 +45,7 @@ class EncoderFit(Run[Sequence[Read]]):
         self,
         recipe: EmbeddedRecipe,
         settings: EncoderSettings,
-        start: Pretrained,
+        start: Start,
         rows: Sequence[Row],
         fresh: Fresh,
     ) -> None:
