@@ -113,7 +113,7 @@ class TorchEncoder(nn.Module):
             "window": np.array([self.head_pieces, self.tail_pieces]),
             "word": blocks[self.kept],
             "word_scale": scales[self.kept],
-            "places": state["places.weight"].astype(np.float32),
+            "places": state["places.weight"].astype(np.float16),
         }
         for name in ("norm.weight", "norm.bias", "head.weight", "head.bias"):
             found[name] = state[name]

@@ -52,7 +52,7 @@ class Trained:
         return int(self._arrays["places"].shape[0])
 
     def places(self, count: int) -> Floats:
-        found: Floats = self._arrays["places"][:count]
+        found: Floats = self._arrays["places"][:count].astype(np.float32)
         return found
 
     def norm(self) -> tuple[Floats, Floats]:

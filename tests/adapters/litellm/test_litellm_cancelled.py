@@ -39,7 +39,7 @@ async def streamed(make: Make, timeout: float) -> Any:
 
 
 async def modelled(make: Make, timeout: float) -> Any:
-    port: Any = _Awaiting(make, ASK, PLAN, None)  # type: ignore[arg-type]
+    port: Any = _Awaiting(make, ASK, PLAN, None, routed=False)  # type: ignore[arg-type]
     return await port.call(PLAN.chain[0], 1, timeout)
 
 
