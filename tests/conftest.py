@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -37,6 +41,39 @@ def threadless() -> Callable[[], AbstractContextManager[None]]:
             yield
 
     return without
+
+
+@pytest.fixture
+def racing() -> Callable[[int, Callable[[], object]], None]:
+    """Runs something in so many threads at once, which change places as often as they can."""
+
+    def race(number: int, run: Callable[[], object]) -> None:
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            with ThreadPoolExecutor(number) as pool:
+                for done in [pool.submit(run) for _ in range(number)]:
+                    done.result()
+        finally:
+            sys.setswitchinterval(before)
+
+    return race
+
+
+@pytest.fixture
+def is_cancelled_after() -> Callable[[asyncio.Task[Any], int], Awaitable[None]]:
+    """A task that is not done after so many turns of the loop ends as cancelled, if it is then."""
+
+    async def check(task: asyncio.Task[Any], turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if task.done():
+            return
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -23,17 +23,22 @@ def blocks(language: str) -> list[str]:
     return [text for name, text in BLOCKS if name == language]
 
 
-def test_the_client_examples_run(monkeypatch, capsys):
-    """The Python blocks, run in order against a server that refuses, print the fallback."""
-    pytest.importorskip("openai")
-    refusal, answer = "I'm sorry, but I can't help with that.", "Use `kill PID` in a shell."
-    with Upstream({"gpt-4.1-mini": Reply(refusal), "gpt-4.1": Reply(answer)}) as upstream:
+def run_examples(monkeypatch, script):
+    """The Python blocks, in order, against a server that answers as ``script`` says."""
+    with Upstream(script) as upstream:
         monkeypatch.setenv("OPENAI_BASE_URL", upstream.base_url)
         monkeypatch.setenv("OPENAI_API_KEY", "sk-readme")
         names: dict[str, object] = {}
         for block in blocks("python"):
             exec(compile(block, "README.md", "exec"), names)
         names["client"].close()
+
+
+def test_the_client_examples_run(monkeypatch, capsys):
+    """The Python blocks, run in order against a server that refuses, print the fallback."""
+    pytest.importorskip("openai")
+    refusal, answer = "I'm sorry, but I can't help with that.", "Use `kill PID` in a shell."
+    run_examples(monkeypatch, {"gpt-4.1-mini": Reply(refusal), "gpt-4.1": Reply(answer)})
     printed = capsys.readouterr().out
     assert printed.count(answer) == 2
     assert "sorry" not in printed
@@ -49,13 +54,7 @@ def test_the_client_examples_run_where_the_fallback_fails(monkeypatch, capsys):
         "gpt-4.1-mini": Reply("I'm sorry, but I can't help with that."),
         "gpt-4.1": Reply(status=400),
     }
-    with Upstream(script) as upstream:
-        monkeypatch.setenv("OPENAI_BASE_URL", upstream.base_url)
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-readme")
-        names: dict[str, object] = {}
-        for block in blocks("python"):
-            exec(compile(block, "README.md", "exec"), names)
-        names["client"].close()
+    run_examples(monkeypatch, script)
     assert "gpt-4.1 failed None None" in capsys.readouterr().out
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -176,7 +175,9 @@ def test_a_worker_that_cannot_start_is_started_later(
         assert batcher.submit("3").result(5) == 0.003
 
 
-def test_workers_of_many_batchers_start_and_end_at_once() -> None:
+def test_workers_of_many_batchers_start_and_end_at_once(
+    racing: Callable[[int, Callable[[], object]], None],
+) -> None:
     """Whoever starts one looks at all that have ended, while others do the same."""
 
     def run() -> None:
@@ -185,14 +186,7 @@ def test_workers_of_many_batchers_start_and_end_at_once() -> None:
             assert batcher.submit(str(i)).result(5) == i / 1000
             batcher.close()
 
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with ThreadPoolExecutor(6) as pool:
-            for done in [pool.submit(run) for _ in range(6)]:
-                done.result()
-    finally:
-        sys.setswitchinterval(before)
+    racing(6, run)
 
 
 async def test_overload_is_answered_in_time_without_holding_up_the_loop() -> None:

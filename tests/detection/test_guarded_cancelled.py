@@ -32,19 +32,13 @@ class Queued:
 
 
 @pytest.mark.parametrize("turns", range(5))
-async def test_no_cancellation_is_lost(turns: int) -> None:
+async def test_no_cancellation_is_lost(turns: int, is_cancelled_after: Any) -> None:
     """Also one that comes just as the answer does: what was given up is not gone on with."""
     detector = Queued()
     waiting = asyncio.create_task(Guarded(detector, 30).aclassify(Evidence("x")))
     await asyncio.sleep(0)
     detector.answer.set_result(Verdict("normal", 0.0, "queued"))
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    if waiting.done():
-        return
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
+    await is_cancelled_after(waiting, turns)
 
 
 async def test_calls_of_callers_that_left_are_counted() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -44,7 +43,9 @@ def test_plugins_are_known() -> None:
     assert others == {"Base64HighEntropyString", "HexHighEntropyString", "KeywordDetector"}
 
 
-def test_many_redactors_at_once() -> None:
+def test_many_redactors_at_once(
+    racing: Callable[[int, Callable[[], object]], None],
+) -> None:
     """Each sink has its own, on its own thread: none takes anything from another."""
     text = f"I'm sorry, I can't. password = 'horse' secret='battery' {TOKEN}"
     shown = "I'm sorry, I can't. password = '█' secret='█' █"
@@ -53,11 +54,4 @@ def test_many_redactors_at_once() -> None:
         redact = Redactor()
         assert {redact(text) for _ in range(100)} == {shown}
 
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        with ThreadPoolExecutor(3) as pool:
-            for done in [pool.submit(run) for _ in range(3)]:
-                done.result()
-    finally:
-        sys.setswitchinterval(before)
+    racing(3, run)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import yaml
 
 from demur.training.cases import hard_cases
-from demur.training.composing import Composer, languages
+from demur.training.composing import FOLDER, Composer, languages
 from demur.training.recipe import AugmentSettings
 from demur.training.rows import Row
 from demur.training.sampling import present
@@ -65,3 +66,13 @@ def test_hard_cases_are_not_templates() -> None:
     long_cases = {row.response for row in hard_cases() if len(row.response) > 30}
     assert not composed & long_cases
     assert len({row.lang for row in hard_cases()}) >= 18
+
+
+def test_a_refusal_never_goes_on_as_an_answer() -> None:
+    """Where the data has no refusals of a language to go on as, it ends."""
+    templates = yaml.safe_load((FOLDER / "de.yaml").read_text(encoding="utf-8"))
+    answers = [text for text in templates["normal"] if len(text) > 30]
+    rows = Composer(ROWS, np.random.default_rng(4)).compose(12_000)
+    refusals = [row.response for row in rows if row.lang == "de" and row.label and not row.late]
+    assert len(refusals) > 100
+    assert not [text for text in refusals for answer in answers if answer in text]

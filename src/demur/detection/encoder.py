@@ -97,11 +97,15 @@ class Encoder:
         return answers
 
     def _words(self, found: list[int]) -> Floats:
-        """Embeddings of the pieces, unpacked from two values a byte."""
-        packed = self.blocks[found]
-        values = np.concatenate([packed & 0x0F, packed >> 4], axis=2).astype(np.float32) - 8.0
-        scaled = values * self.scales[found].astype(np.float32)[:, :, None]
-        return scaled.reshape(len(found), -1)
+        """Embeddings of the pieces."""
+        return opened(self.blocks[found], self.scales[found])
+
+
+def opened(blocks: NDArray[np.uint8], scales: NDArray[np.float16]) -> Floats:
+    """Blocks of two values a byte, (rows, blocks, bytes), as numbers: (rows, columns)."""
+    values = np.concatenate([blocks & 0x0F, blocks >> 4], axis=2).astype(np.float32) - 8.0
+    scaled = values * scales.astype(np.float32)[:, :, None]
+    return scaled.reshape(len(blocks), -1)
 
 
 def _through(layer: Layer, state: Floats) -> Floats:

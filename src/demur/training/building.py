@@ -42,9 +42,9 @@ def build(
     """Train the recipe's model on the rows under ``data``; returns the new folder in ``into``.
 
     ``start`` is the file that a recipe with an encoder begins from: a pretrained one, or another
-    model's ``encoder.npz``. The run is kept
-    beside the folder every ``seconds``, with the suffix ``.unfinished``, until it is done; one that
-    is there already is gone on with, unless ``resume`` is false.
+    model's ``encoder.npz``. The run is kept beside the folder every ``seconds``, with the suffix
+    ``.unfinished``, until it is done; one that is there already is gone on with, unless ``resume``
+    is false.
     """
     pretrained = _pretrained(recipe, start)
     material = Material.read(recipe, data)

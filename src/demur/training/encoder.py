@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import gelu, softmax
 
-from ..detection.encoder import HEADS, MATRICES
+from ..detection.encoder import HEADS, MATRICES, opened
 from ..detection.pieces import PADDING, Pieces
 from .network import OUTPUTS
-from .pretrained import ENDS, Pretrained, opened
+from .pretrained import ENDS, Pretrained
 from .recipe import EncoderSettings
 from .trained import Trained
 

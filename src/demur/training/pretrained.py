@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..detection.encoder import BLOCK, MATRICES
+from ..detection.encoder import BLOCK, MATRICES, opened
 from ..errors import InputError
 
 Floats = NDArray[np.float32]
@@ -117,14 +117,6 @@ class Pretrained:
         packed = np.frombuffer(self._data, np.uint8, size, self._tensors[name]).reshape(shape)
         scales = np.ascontiguousarray(packed[:, :, :2]).view(np.float16)[:, :, 0]
         return np.ascontiguousarray(packed[:, :, 2:]), scales
-
-
-def opened(values: NDArray[np.uint8], scales: NDArray[np.float16]) -> Floats:
-    """Packed blocks as numbers: (rows, columns)."""
-    whole = np.concatenate([values & 0x0F, values >> 4], axis=2).astype(np.float32) - 8.0
-    full = whole * scales.astype(np.float32)[:, :, None]
-    answer: Floats = full.reshape(len(values), -1).astype(np.float32)
-    return answer
 
 
 def _directory(data: bytes, at: int) -> dict[str, int]:

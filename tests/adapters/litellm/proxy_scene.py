@@ -107,3 +107,13 @@ POLICY = {
         {"name": "rest", "actions": ["tag", "log"]},
     ],
 }
+
+
+def rule(model: Any, *fallbacks: Any, **retry: Any) -> dict[str, Any]:
+    """A policy's rule that retries refusals of a model, or of any of several."""
+    return {
+        "name": str(model),
+        "match": {"model": model},
+        "actions": ["tag", "log", "retry"],
+        "retry": {"fallbacks": list(fallbacks), **retry},
+    }

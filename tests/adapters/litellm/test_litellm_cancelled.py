@@ -48,7 +48,7 @@ WAYS = pytest.mark.parametrize("way", [whole, streamed, modelled])
 
 @WAYS
 @pytest.mark.parametrize("turns", range(5))
-async def test_no_cancellation_is_lost(way: Any, turns: int) -> None:
+async def test_no_cancellation_is_lost(way: Any, turns: int, is_cancelled_after: Any) -> None:
     """Also one that comes just as the answer does: what was given up is not gone on with."""
     arriving: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -60,13 +60,7 @@ async def test_no_cancellation_is_lost(way: Any, turns: int) -> None:
         await asyncio.sleep(0)
     assert not waiting.done()
     arriving.set_result(FirstStream() if way is streamed else answer("Sure."))
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    if waiting.done():
-        return
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
+    await is_cancelled_after(waiting, turns)
 
 
 @WAYS

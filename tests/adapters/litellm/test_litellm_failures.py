@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from proxy_scene import REFUSAL, SCRIPT
+from proxy_scene import REFUSAL, SCRIPT, rule
 from proxy_stage import MASTER_KEY, Proxy, skip_without_proxy
 
 from demur.testing import Reply, Upstream
@@ -21,15 +21,6 @@ openai = pytest.importorskip("openai")
 WAYS = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 FLAKY = ("flaky-whole", "flaky-stream")
 LIMITED = ("limited-whole", "limited-stream")
-
-
-def rule(model: Any, *fallbacks: Any, **retry: Any) -> dict[str, Any]:
-    return {
-        "name": str(model),
-        "match": {"model": model},
-        "actions": ["tag", "log", "retry"],
-        "retry": {"fallbacks": list(fallbacks), **retry},
-    }
 
 
 POLICY = {

@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 import yaml
-from proxy_scene import REFUSAL, SCRIPT, SECOND
+from proxy_scene import REFUSAL, SCRIPT, SECOND, rule
 from proxy_stage import LIMITED_KEY, MASTER_KEY, Proxy, skip_without_proxy
 
 from demur.testing import Reply, Upstream
@@ -24,15 +24,6 @@ openai = pytest.importorskip("openai")
 BREAKER = {"least": 2, "window": 600.0, "pause": 600.0}
 SHARED = {"seconds": 10.0}  # this machine may have much else to do
 FOREVER = {"per": 3600.0}
-
-
-def rule(model: str, *fallbacks: Any, **retry: Any) -> dict[str, Any]:
-    return {
-        "name": model,
-        "match": {"model": model},
-        "actions": ["tag", "log", "retry"],
-        "retry": {"fallbacks": list(fallbacks), **retry},
-    }
 
 
 POLICY = {

@@ -283,7 +283,7 @@ class _Awaiting(_Port):
         _background.run(row.write_counted(response))
 
     async def _called(self, target: Target, attempt: int, timeout: float | None) -> Any:
-        with anyio.fail_after(None if attempt == 0 else timeout):
+        with anyio.fail_after(timeout):
             return await self._call(**self._asked(target, attempt))
 
 
