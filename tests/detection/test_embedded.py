@@ -209,6 +209,17 @@ def test_a_model_that_misjudges_is_not_loaded(tmp_path: Path) -> None:
         EmbeddedDetector.load(tmp_path / "bad")
 
 
+def test_weights_of_another_network_are_an_error(tmp_path: Path) -> None:
+    """What decides whether the encoder is asked needs a value for each of the network's outputs."""
+    shutil.copytree(FOLDER, tmp_path / "bad")
+    path = tmp_path / "bad" / "config.json"
+    config = json.loads(path.read_text())
+    config["second"]["doubt"].pop()
+    path.write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"config\.json.*doubt: 6 values for 6 outputs"):
+        EmbeddedDetector.load(tmp_path / "bad")
+
+
 def test_folder_is_small_and_has_its_card() -> None:
     """At most 20 MB in the wheel, with a card that names the sources and their licences."""
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 20_000_000

@@ -9,7 +9,6 @@ from demur.training.beginnings import Beginnings, choose
 from demur.training.measuring import judge, judge_prefixes
 from demur.training.recipe import ThresholdSettings
 from demur.training.rows import Row
-from demur.training.second import weigh
 
 TEXTS = [
     ("Lisbon is the capital of Portugal, and it lies on the river Tagus. " * 4, 0),
@@ -47,12 +46,3 @@ def test_the_choice_keeps_within_limits() -> None:
     loose = choose(found, ThresholdSettings(false_stops=1.0))
     assert found.play(*tight).false_stops <= 0.001
     assert found.play(*loose).recall_kept >= found.play(*tight).recall_kept
-
-
-def test_weighing_holds_where_labels_are_told_apart() -> None:
-    """Both opinions right about everything give finite weights near their prior, not infinity."""
-    logits = np.concatenate([np.full(300, -12.0), np.full(300, 12.0)])
-    weights = weigh(logits, logits, (logits > 0).astype(float))
-    assert 0.0 < weights["network"] < 5.0
-    assert 0.0 < weights["encoder"] < 5.0
-    assert abs(weights["shift"]) < 1.0

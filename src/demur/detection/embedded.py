@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from operator import mul
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -68,17 +69,22 @@ class Weighing:
 class Second:
     """When the encoder is asked, and how its opinion is weighed with the network's.
 
-    ``low`` and ``high`` bound the network's scores that are unsure. Beginnings are given to it at
+    A whole text goes to it where the network's score is at most ``high`` and its outputs, weighed
+    by ``doubt``, whose last value is added, come to 0 or more. Beginnings are given to it at
     multiples of ``every`` characters from ``least`` on, so that a stream costs a few calls at most.
     """
 
     encoder: Encoder
-    low: float
+    doubt: tuple[float, ...]
     high: float
     whole: Weighing
     prefix: Weighing
     least: int
     every: int
+
+    def takes_whole(self, outputs: Sequence[float], score: float) -> bool:
+        *weights, added = self.doubt
+        return score <= self.high and sum(map(mul, weights, outputs), added) >= 0.0
 
     def takes(self, prefix: str) -> bool:
         return len(prefix) >= self.least and len(prefix) % self.every == 0
@@ -144,7 +150,7 @@ class EmbeddedDetector:
         """
         if self.second is None:
             return self
-        return replace(self, second=replace(self.second, low=math.inf, high=-math.inf))
+        return replace(self, second=replace(self.second, high=-math.inf))
 
     def classify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
         """See ``Detector``. Where there is nothing to read, a whole text is normal at score 0."""
@@ -195,12 +201,13 @@ class EmbeddedDetector:
         words = split(text)
         if not words.size:
             return self._verdict("normal" if final else "uncertain", 0.0)
-        whole, beginning, _, *kinds = self.network.outputs(words).tolist()
+        outputs = self.network.outputs(words).tolist()
+        whole, beginning, _, *kinds = outputs
         second = self.second
         if final:
             score = _probability(self.scale * whole + self.shift)
             alone = self._whole(score, kinds)
-            if second is not None and second.low <= score <= second.high:
+            if second is not None and second.takes_whole(outputs, score):
                 return _Unsure(second, text, whole, alone)
             return alone
         raw = evidence.text or evidence.refusal
@@ -295,7 +302,7 @@ def _load(folder: Path) -> EmbeddedDetector:
             scale=float(config["calibration"]["scale"]),
             shift=float(config["calibration"]["shift"]),
             version=str(config["version"]),
-            second=_second(folder, config.get("second")),
+            second=_second(folder, config.get("second"), 3 + len(config["kinds"])),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{folder / 'config.json'}: {error!r}; not a demur model") from error
@@ -308,12 +315,15 @@ def _load(folder: Path) -> EmbeddedDetector:
     return detector
 
 
-def _second(folder: Path, settings: dict[str, Any] | None) -> Second | None:
+def _second(folder: Path, settings: dict[str, Any] | None, outputs: int) -> Second | None:
     if settings is None:
         return None
+    doubt = tuple(map(float, settings["doubt"]))
+    if len(doubt) != outputs + 1:
+        raise ValueError(f"second.doubt: {len(doubt)} values for {outputs} outputs and a constant")
     return Second(
         encoder=Encoder.load(folder / "encoder.npz"),
-        low=float(settings["low"]),
+        doubt=doubt,
         high=float(settings["high"]),
         whole=Weighing(**settings["whole"]),
         prefix=Weighing(**settings["prefix"]),

@@ -17,7 +17,7 @@ from .metrics import sigmoid
 from .recipe import EncoderSettings, ThresholdSettings
 from .regression import regress
 from .rows import Row
-from .second import opinions_of, settings_of, weigh
+from .second import doubt_of, opinions_of, settings_of, weigh
 
 ENCODER_CHARS = (64, 96, 128, 160)
 """Those of them at which the encoder may be asked."""
@@ -40,9 +40,7 @@ def calibrate(
     scores = sigmoid(scale * logits[:, 0] + shift)
     settings = None
     if encoder is not None and second is not None:
-        settings = _second(network, encoder, rows, logits[:, 0], scores, second)
-        asked = np.flatnonzero((scores >= settings["low"]) & (scores <= settings["high"]))
-        opinions = opinions_of(encoder, [texts[i] for i in asked])[:, 0]
+        settings, asked, opinions = _second(network, encoder, rows, logits, scores, second)
         scores[asked] = _weighed(settings["whole"], logits[asked, 0], opinions)
     easy = easy_of(rows)
     hard = np.array([row.source == "hard" for row in rows])
@@ -54,7 +52,7 @@ def calibrate(
     move = float(np.log((1 - refusal) / refusal))
     if settings is not None:
         settings["whole"]["shift"] += move
-        settings["low"], settings["high"] = (_moved(settings[end], move) for end in ("low", "high"))
+        settings["high"] = _moved(settings["high"], move)
     # Hard ones are no measure of how long streams are held.
     shown = [i for i in range(len(rows)) if easy[i] or labels[i] == 1]
     begun = Beginnings(
@@ -86,14 +84,17 @@ def _second(
     logits: Floats,
     scores: Floats,
     settings: EncoderSettings,
-) -> dict[str, Any]:
-    """When the encoder is asked, and the weights of both opinions."""
+) -> tuple[dict[str, Any], NDArray[np.intp], Floats]:
+    """When the encoder is asked, and the weights of both opinions; of which rows it is asked, and
+    its logits of them."""
     labels = np.array([row.label for row in rows])
-    easy = easy_of(rows)
-    low = float(np.quantile(scores[(labels == 0) & easy], 1.0 - settings.unsure))
-    asked = np.flatnonzero((scores >= low) & (scores <= settings.high))
+    normal = (labels == 0) & easy_of(rows)
+    unsure = scores <= settings.high
+    share = settings.unsure * normal.sum() / (normal & unsure).sum()
+    doubt = doubt_of(logits[unsure], labels[unsure], normal[unsure], share)
+    asked = np.flatnonzero(unsure & (logits @ doubt[:-1] + doubt[-1] >= 0.0))
     opinions = opinions_of(encoder, [rows[int(i)].response for i in asked])[:, 0]
-    whole = weigh(logits[asked], opinions, labels[asked].astype(float))
+    whole = weigh(logits[asked, 0], opinions, labels[asked].astype(float))
     begun = [(r, n) for r in rows for n in ENCODER_CHARS if n < len(r.response)]
     begun = begun[:: max(1, len(begun) // 1500)]
     starts = [row.response[:chars] for row, chars in begun]
@@ -102,7 +103,7 @@ def _second(
         opinions_of(encoder, starts)[:, 1],
         np.array([float(row.label) for row, _ in begun]),
     )
-    return settings_of(settings, low, whole, prefix)
+    return settings_of(settings, doubt.tolist(), whole, prefix), asked, opinions
 
 
 def easy_of(rows: Sequence[Row]) -> NDArray[np.bool_]:

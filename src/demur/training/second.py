@@ -135,12 +135,32 @@ def weigh(
     return dict(zip(("network", "encoder", "shift"), map(float, weights), strict=True))
 
 
+def doubt_of(
+    outputs: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    spared: NDArray[np.bool_],
+    share: float,
+) -> NDArray[np.float64]:
+    """Weights of the network's outputs, one row a text that it doesn't clearly refuse, and a last
+    value that is added: 0 or more for ``share`` of all ``spared`` rows, those likeliest to refuse.
+    """
+    features = np.column_stack([outputs, np.ones(len(outputs))])
+    nothing = [0.0] * features.shape[1]
+    pull = [_PULL] * features.shape[1]
+    weights = regress(features, labels.astype(float), start=nothing, prior=nothing, pull=pull)
+    weights[-1] -= np.quantile(features[spared] @ weights, 1.0 - share)
+    return weights
+
+
 def settings_of(
-    settings: EncoderSettings, low: float, whole: dict[str, float], prefix: dict[str, float]
+    settings: EncoderSettings,
+    doubt: Sequence[float],
+    whole: dict[str, float],
+    prefix: dict[str, float],
 ) -> dict[str, Any]:
     """The part of ``config.json`` that says when the encoder is asked."""
     return {
-        "low": low,
+        "doubt": list(doubt),
         "high": settings.high,
         "whole": whole,
         "prefix": prefix,
