@@ -53,6 +53,7 @@ def test_a_fallback_out_of_the_cache(
     assert (answer.status, answer.called, answer.text) == (200, called, text)
     assert answer.headers["x-demur-served-model"] == served
     assert answer.headers["x-demur-attempts"] == attempts
+    assert answer.headers["x-litellm-model-group"] == served
 
 
 @pytest.mark.parametrize("path", [CHAT, MESSAGES])

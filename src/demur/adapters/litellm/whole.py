@@ -19,7 +19,7 @@ from . import calling, chain
 from .background import Background
 from .calling import CallingPort
 from .exchange import Exchange
-from .headers import shown_group, shown_hops
+from .headers import mark_fallback, shown_group, shown_hops
 from .marks import mark, marks_of, marks_of_served, show_outcome
 from .rows import Row, keep_failure_out_of_the_log, keep_out_of_the_cache, keep_out_of_the_log
 from .spend import metadata_of
@@ -112,8 +112,10 @@ class Attempts:
             self.log(port)
         if served.completion.native is response:
             return None
-        show_outcome(found, served.completion.native)
-        return in_own_shape(found.surface, served.completion, response)
+        native = in_own_shape(found.surface, served.completion, response)
+        show_outcome(found, native)
+        mark_fallback(native, served.outcome)
+        return native
 
     def log(self, port: CallingPort) -> None:
         """Log the calls that demur has made itself, each with its verdict."""
