@@ -51,7 +51,7 @@ def main() -> int:
             missing.append(name)
             continue
         results.append(result)
-        counts = (result.cases, result.same, sum(map(len, result.known.values())))
+        counts = (result.cases, result.same, result.meant)
         print(
             f"{result.package:40} {result.version:10} {counts[0]:5} {counts[1]:5} {counts[2]:5} "
             f"{len(result.different):9}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import inspect
 import logging
@@ -25,13 +26,16 @@ from .obedient import as_second, scripts
 # What is another at each call, with or without demur.
 _NAMES = [
     (re.compile(r"\b(chatcmpl|resp|msg|call|fc|req)([-_])\d+(_\d+)?\b"), r"\1\2N"),
+    (re.compile(r"\b\d{8}T\d{12}Z"), "TIME-"),
     (re.compile(r"\b[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}\b"), "UUID"),
     (re.compile(r"\b(0x)?[0-9a-f]{12,32}\b"), "HEX"),
     (re.compile(r"127\.0\.0\.1:\d+|localhost:\d+"), "HOST"),
+    (re.compile(r"(\"created(_at)?\": ?)\d+(\.\d+)?"), r"\1TIME"),
+    (re.compile(r"\btook \d+\.\d+s"), "took TIME"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.\d]*(Z|[+-]\d\d:?\d\d)?"), "TIME"),
 ]
 _TIMES = re.compile(
-    r"created|time|date|duration|latency|elapsed|nano|port\b|\bts\b|_at\b|process|thread"
+    r"created|time(?!out)|duration|latency|elapsed|nano|\bport\b|_at\b|\bpid|^start$|^end$|counter"
 )
 
 Case = Callable[[Any], Any]
@@ -39,15 +43,15 @@ Case = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Known:
-    """A difference that is meant: in which cases (part of the name), and why.
+    """A difference that is meant: in the cases whose title ``cases`` matches, and why.
 
-    ``seen`` takes what a wrapped client gave and gives what must equal the plain one's; without
-    it the case is expected to fail, wrapped or not.
+    ``aside`` takes it out of what a run gave: what is left must be the same with either client.
+    Without it the case has nothing to compare: it fails, or nothing is recorded, with either.
     """
 
-    case: str
+    cases: str
     reason: str
-    seen: Callable[[Any], Any] | None = None
+    aside: Callable[[Any], Any] | None = None
 
 
 @dataclass
@@ -61,76 +65,91 @@ class Result:
     different: dict[str, list[str]] = field(default_factory=dict)
 
     @property
+    def meant(self) -> int:
+        return sum(map(len, self.known.values()))
+
+    @property
     def cases(self) -> int:
-        return self.same + sum(map(len, self.known.values())) + len(self.different)
+        return self.same + self.meant + len(self.different)
+
+    def add(self, title: str, known: Known | None, found: list[str]) -> None:
+        if found:
+            self.different[title] = found
+        elif known:
+            self.known.setdefault(known.reason, []).append(title)
+        else:
+            self.same += 1
 
 
 def compared(name: str) -> Result:
     """Run all of a module's cases; made to be the only thing its process does."""
     module: Any = importlib.import_module(f"{__package__}.{name}")
     result = Result(module.PACKAGE, version(module.PACKAGE))
-    unseen = set(module.KNOWN) if hasattr(module, "KNOWN") else set()
-    for case in module.CASES:
-        _ran(module, case, False, False)  # what is said or looked up but once is not compared
-        for refuses in (False, True):
-            title = f"{case.__name__}, {'refused' if refuses else 'answered'}"
-            plain, wrapped = (_ran(module, case, refuses, w) for w in (False, True))
-            known = next((k for k in getattr(module, "KNOWN", ()) if k.case in title), None)
-            found = _found(plain, wrapped, known)
-            if found:
-                result.different[title] = found
-            elif known:
-                result.known.setdefault(known.reason, []).append(title)
-                unseen.discard(known)
-            else:
-                result.same += 1
-    for known in unseen:
-        result.different[known.case] = [f"declared, and not seen: {known.reason}"]
+    declared: list[Known] = getattr(module, "KNOWN", [])
+    gc.freeze()  # what the framework has loaded is not what a run leaves behind
+    with Upstream({}) as upstream:
+        for case in module.CASES:
+            _ran(module, case, upstream)  # what is said or looked up but once is not compared
+            for refuses in (False, True):
+                title = f"{case.__name__} {'refused' if refuses else 'answered'}"
+                known = next((known for known in declared if re.search(known.cases, title)), None)
+                plain, wrapped = (
+                    _ran(module, case, upstream, refuses=refuses, wrap=wrap)
+                    for wrap in (False, True)
+                )
+                result.add(title, known, _found(plain, wrapped, known))
     return result
 
 
 def _found(plain: Any, wrapped: Any, known: Known | None) -> list[str]:
-    if "raised" in plain:
-        as_said = known is not None and known.seen is None and plain["raised"] == wrapped["raised"]
-        return [] if as_said else [f"fails plain: {plain['raised']}"]
+    found = list(differences(plain, wrapped))
+    empty = [f"fails with a plain client: {plain['raised']}"] if "raised" in plain else []
+    if plain["records"] == []:
+        empty.append("nothing is recorded of it")
     if known is None:
-        return list(differences(plain, wrapped))
-    if known.seen is None or not list(differences(plain, wrapped)):
-        return [f"declared, and not seen: {known.reason}"]
-    return list(differences(plain, known.seen(wrapped)))
+        return empty or found
+    if known.aside is None:
+        return found if empty else [f"has something to compare: {known.reason}"]
+    if not found:
+        return [f"is the same: {known.reason}"]
+    return empty or list(differences(known.aside(plain), known.aside(wrapped)))
 
 
-def _ran(module: Any, case: Case, refuses: bool, wrap: bool) -> Any:
+def _ran(
+    module: Any, case: Case, upstream: Upstream, *, refuses: bool = False, wrap: bool = False
+) -> Any:
     """All that one run let out: its result, warnings, logs, records and what the server saw."""
-    captured = CapturedRecords()
-    script = scripts(refuses=refuses) if wrap else {"primary": as_second}
-    if not refuses:
-        script = scripts(refuses=False)
-    with Upstream(script) as upstream, _told() as told:
-        given = _client(case, upstream)
-        client = demur.wrap(given, fallbacks=["second"], sinks=[captured]) if wrap else given
-        seen: dict[str, Any] = {}
+    # Where a plain client would be refused it gets the answer under the name of the fallback:
+    # that is what demur is to make of it.
+    plain_script = {"primary": as_second if refuses else scripts(refuses=False)["primary"]}
+    upstream.script = scripts(refuses=refuses) if wrap else dict(plain_script)
+    before, captured, ran = len(upstream.requests), CapturedRecords(), dict[str, Any]()
+    with _told() as told:
+        client = _client(case, upstream)
+        if wrap:
+            client = demur.wrap(client, fallbacks=["second"], sinks=[captured])
         try:
-            outcome = getattr(module, "instrument", lambda same: same)(client)
-            seen["result"] = _called(case, outcome)
-        except Exception as error:
-            seen["raised"] = f"{type(error).__name__}: {error}"
-        if hasattr(module, "records"):
-            seen["records"] = module.records()
-        seen["told"] = told
-        seen["sent"] = [r.body for r in upstream.calls("primary")]
-        seen["again"] = [{**r.body, "model": "primary"} for r in upstream.calls("second")]
-        if not wrap:
-            seen["again"] = seen["sent"] if refuses else []
-        seen["judged"] = [r.fell_back for r in captured.records] or "nothing"
-        if not wrap:
-            seen["judged"] = [refuses] * len(seen["sent"])
-    return _steady(to_jsonable_python(seen, fallback=repr))
+            ran["result"] = _called(case, _instrumented(module, client))
+        except Exception as error:  # noqa: BLE001 - a framework may raise anything
+            ran["raised"] = f"{type(error).__name__}: {error}"
+        gc.collect()  # some spans end only as a stream that was left is collected
+        ran["records"] = module.records() if hasattr(module, "records") else None
+    sent = [request.body for request in upstream.requests[before:]]
+    first = [body for body in sent if body["model"] == "primary"]
+    second = [{**body, "model": "primary"} for body in sent if body["model"] == "second"]
+    ran |= {"told": told, "sent": first}
+    ran["sent again"] = second if wrap else first if refuses else []
+    ran["fell back"] = [r.fell_back for r in captured.records] if wrap else [refuses] * len(first)
+    return _steady(to_jsonable_python(ran, fallback=repr))
 
 
 def _client(case: Case, upstream: Upstream) -> Any:
     kind = openai.AsyncOpenAI if inspect.iscoroutinefunction(case) else openai.OpenAI
     return kind(base_url=upstream.base_url, api_key="sk-test", max_retries=0)
+
+
+def _instrumented(module: Any, client: Any) -> Any:
+    return module.instrument(client) if hasattr(module, "instrument") else client
 
 
 def _called(case: Case, client: Any) -> Any:
@@ -147,29 +166,34 @@ def _called(case: Case, client: Any) -> Any:
 
 @contextmanager
 def _told() -> Iterator[list[str]]:
-    """The warnings and logged warnings of a run."""
+    """The warnings of a run, those that were logged among them."""
     told: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: told.append(f"{record.name}: {record.getMessage()}")  # type: ignore[method-assign]
+
+    class Told(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(f"{record.name}: {record.getMessage()}")
+
+    handler = Told(logging.WARNING)
     logging.getLogger().addHandler(handler)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             yield told
-            told += [f"{w.category.__name__}: {w.message}" for w in caught]
+            told += [f"{warned.category.__name__}: {warned.message}" for warned in caught]
     finally:
         logging.getLogger().removeHandler(handler)
 
 
-def _steady(value: Any) -> Any:
-    """``value`` without what is another at each call."""
+def _steady(value: Any, *, timed: bool = False) -> Any:
+    """``value`` without what is another at each call; its numbers, too, where it is ``timed``."""
     if isinstance(value, dict):
         return {
-            str(k): "TIME" if _TIMES.search(str(k)) and isinstance(v, int | float) else _steady(v)
-            for k, v in value.items()
+            key: _steady(of, timed=timed or bool(_TIMES.search(key))) for key, of in value.items()
         }
     if isinstance(value, list):
-        return [_steady(item) for item in value]
+        return [_steady(item, timed=timed) for item in value]
+    if timed and isinstance(value, int | float):
+        return "TIME"
     if isinstance(value, str):
         for pattern, name in _NAMES:
             value = pattern.sub(name, value)
@@ -179,14 +203,14 @@ def _steady(value: Any) -> Any:
 def differences(plain: Any, wrapped: Any, path: str = "") -> Iterator[str]:
     if isinstance(plain, dict) and isinstance(wrapped, dict):
         for key in {**plain, **wrapped}:
-            gone = object()
-            one, other = plain.get(key, gone), wrapped.get(key, gone)
-            if one is gone or other is gone:
-                yield f"{path}.{key}: only {'wrapped' if one is gone else 'plain'}"
+            if key in plain and key in wrapped:
+                yield from differences(plain[key], wrapped[key], f"{path}.{key}")
             else:
-                yield from differences(one, other, f"{path}.{key}")
-    elif isinstance(plain, list) and isinstance(wrapped, list) and len(plain) == len(wrapped):
-        for index, (one, other) in enumerate(zip(plain, wrapped, strict=True)):
+                yield f"{path}.{key}: only {'plain' if key in plain else 'wrapped'}"
+    elif isinstance(plain, list) and isinstance(wrapped, list):
+        if len(plain) != len(wrapped):
+            yield f"{path}: {len(plain)} of them plain, {len(wrapped)} wrapped"
+        for index, (one, other) in enumerate(zip(plain, wrapped, strict=False)):
             yield from differences(one, other, f"{path}[{index}]")
     elif plain != wrapped:
         yield f"{path}: {plain!r} plain, {wrapped!r} wrapped"
