@@ -45,7 +45,9 @@ async def create_streamed(client: Any) -> Any:
 
 
 async def agent_tools(client: Any) -> Any:
-    return (await agent(client, tools=[weather], reflect_on_tool_use=True).run(task="How?")).messages
+    return (
+        await agent(client, tools=[weather], reflect_on_tool_use=True).run(task="How?")
+    ).messages
 
 
 async def agent_output(client: Any) -> Any:

@@ -12,6 +12,7 @@ from . import calls
 
 PACKAGE = "braintrust"
 CASES = calls.CASES
+KNOWN = [calls.COPIES]
 
 _logging = _internal_with_memory_background_logger()
 _memory = _logging.__enter__()

@@ -19,9 +19,10 @@ import openai
 from pydantic_core import to_jsonable_python
 
 import demur
+from demur.errors import UnsupportedClientError
 from demur.testing import CapturedRecords, Upstream
 
-from .obedient import as_second, scripts
+from .obedient import scripts
 
 # What is another at each call, with or without demur.
 _NAMES = [
@@ -56,10 +57,14 @@ class Known:
 
 @dataclass
 class Result:
-    """What came of one module's cases, each in both worlds."""
+    """What came of one module's cases, each in both worlds.
+
+    ``first`` says what ``wrap`` makes of a client that is instrumented already.
+    """
 
     package: str
     version: str = ""
+    first: str = ""
     same: int = 0
     known: dict[str, list[str]] = field(default_factory=dict)
     different: dict[str, list[str]] = field(default_factory=dict)
@@ -72,13 +77,20 @@ class Result:
     def cases(self) -> int:
         return self.same + self.meant + len(self.different)
 
-    def add(self, title: str, known: Known | None, found: list[str]) -> None:
-        if found:
-            self.different[title] = found
-        elif known:
+    def add(self, title: str, known: Known | None, plain: Any, wrapped: Any) -> None:
+        found, empty = list(differences(plain, wrapped)), list(_emptiness(plain))
+        if known and empty and not known.aside and not found:
             self.known.setdefault(known.reason, []).append(title)
-        else:
+        elif empty:
+            self.different[title] = empty
+        elif not found:
             self.same += 1
+        elif not known or not known.aside:
+            self.different[title] = found
+        elif left := list(differences(known.aside(plain), known.aside(wrapped))):
+            self.different[title] = left
+        else:
+            self.known.setdefault(known.reason, []).append(title)
 
 
 def compared(name: str) -> Result:
@@ -97,34 +109,41 @@ def compared(name: str) -> Result:
                     _ran(module, case, upstream, refuses=refuses, wrap=wrap)
                     for wrap in (False, True)
                 )
-                result.add(title, known, _found(plain, wrapped, known))
+                result.add(title, known, plain, wrapped)
+        if hasattr(module, "instrument"):
+            result.first = _instrumented_first(module, upstream)
+    for known in declared:
+        if known.reason not in result.known:
+            result.different[known.cases] = [f"declared, and not so: {known.reason}"]
     return result
 
 
-def _found(plain: Any, wrapped: Any, known: Known | None) -> list[str]:
-    found = list(differences(plain, wrapped))
-    empty = [f"fails with a plain client: {plain['raised']}"] if "raised" in plain else []
-    if plain["records"] == []:
-        empty.append("nothing is recorded of it")
-    if known is None:
-        return empty or found
-    if known.aside is None:
-        return found if empty else [f"has something to compare: {known.reason}"]
-    if not found:
-        return [f"is the same: {known.reason}"]
-    return empty or list(differences(known.aside(plain), known.aside(wrapped)))
+def _emptiness(ran: Any) -> Iterator[str]:
+    """Why there is nothing to compare a run with."""
+    if "raised" in ran:
+        yield f"fails with a plain client: {ran['raised']}"
+    if ran["records"] == []:
+        yield "nothing is recorded of it"
+
+
+def _instrumented_first(module: Any, upstream: Upstream) -> str:
+    with openai.OpenAI(base_url=upstream.base_url, api_key="sk-test") as client:
+        try:
+            demur.wrap(module.instrument(client))
+        except UnsupportedClientError:
+            return "refused"
+    return "wrapped"
 
 
 def _ran(
     module: Any, case: Case, upstream: Upstream, *, refuses: bool = False, wrap: bool = False
 ) -> Any:
     """All that one run let out: its result, warnings, logs, records and what the server saw."""
-    # Where a plain client would be refused it gets the answer under the name of the fallback:
-    # that is what demur is to make of it.
-    plain_script = {"primary": as_second if refuses else scripts(refuses=False)["primary"]}
-    upstream.script = scripts(refuses=refuses) if wrap else dict(plain_script)
-    before, captured, ran = len(upstream.requests), CapturedRecords(), dict[str, Any]()
+    upstream.script = dict(scripts(refuses=refuses, wrapped=wrap))
+    before, captured = len(upstream.requests), CapturedRecords()
+    ran: dict[str, Any] = {}
     with _told() as told:
+        getattr(module, "begin", lambda: None)()
         client = _client(case, upstream)
         if wrap:
             client = demur.wrap(client, fallbacks=["second"], sinks=[captured])
@@ -134,12 +153,13 @@ def _ran(
             ran["raised"] = f"{type(error).__name__}: {error}"
         gc.collect()  # some spans end only as a stream that was left is collected
         ran["records"] = module.records() if hasattr(module, "records") else None
-    sent = [request.body for request in upstream.requests[before:]]
-    first = [body for body in sent if body["model"] == "primary"]
-    second = [{**body, "model": "primary"} for body in sent if body["model"] == "second"]
-    ran |= {"told": told, "sent": first}
-    ran["sent again"] = second if wrap else first if refuses else []
-    ran["fell back"] = [r.fell_back for r in captured.records] if wrap else [refuses] * len(first)
+    bodies = [request.body for request in upstream.requests[before:]]
+    sent = [body for body in bodies if body["model"] == "primary"]
+    again = [{**body, "model": "primary"} for body in bodies if body["model"] == "second"]
+    fell_back = [record.fell_back for record in captured.records]
+    if not wrap:
+        again, fell_back = sent if refuses else [], [refuses] * len(sent)
+    ran |= {"told": told, "sent": sent, "sent again": again, "fell back": fell_back}
     return _steady(to_jsonable_python(ran, fallback=repr))
 
 
@@ -206,7 +226,8 @@ def differences(plain: Any, wrapped: Any, path: str = "") -> Iterator[str]:
             if key in plain and key in wrapped:
                 yield from differences(plain[key], wrapped[key], f"{path}.{key}")
             else:
-                yield f"{path}.{key}: only {'plain' if key in plain else 'wrapped'}"
+                only, of = ("plain", plain) if key in plain else ("wrapped", wrapped)
+                yield f"{path}.{key}: only {only}, {of[key]!r}"
     elif isinstance(plain, list) and isinstance(wrapped, list):
         if len(plain) != len(wrapped):
             yield f"{path}: {len(plain)} of them plain, {len(wrapped)} wrapped"

@@ -14,6 +14,7 @@ from . import calls
 
 PACKAGE = "langsmith"
 CASES = calls.CASES
+KNOWN = [calls.COPIES]
 
 
 class Kept(langsmith.Client):

@@ -10,6 +10,7 @@ from . import calls, spans
 
 PACKAGE = "logfire"
 CASES = calls.CASES
+KNOWN = [calls.COPIES]
 
 logfire.configure(
     send_to_logfire=False, console=False, additional_span_processors=[spans.processor]

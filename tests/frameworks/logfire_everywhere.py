@@ -1,4 +1,4 @@
-"""logfire without a client: it patches the SDK's ``request``, which demur calls for each attempt."""
+"""logfire without a client: it patches the SDK's ``request``, as OpenInference does."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def _unwarned(ran: Any) -> Any:
 KNOWN = [
     Known(
         "parsed",
-        "it reads the answer before demur has it parsed, so that Pydantic does not warn it of that; "
-        "and where that refuses, each attempt has a span",
+        "it reads the answer before demur has it parsed, so that Pydantic does not warn; and where "
+        "that refuses, each attempt has a span",
         _unwarned,
     ),
     Known("refused", "each attempt has a span, with its own model as the one asked for", _served),

@@ -23,14 +23,14 @@ _FILLERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Any]] = {
 }
 
 
-def scripts(*, refuses: bool) -> dict[str, Callable[[Mapping[str, Any]], Reply]]:
-    """What an upstream serves: ``primary`` refuses or answers, ``second`` answers."""
-    return {"primary": _refusing if refuses else answering, "second": answering}
+def scripts(*, refuses: bool, wrapped: bool) -> dict[str, Callable[[Mapping[str, Any]], Reply]]:
+    """What an upstream serves: ``primary`` refuses or answers, ``second`` answers.
 
-
-def as_second(request: Mapping[str, Any]) -> Reply:
-    """The answer under the name of the fallback: what a caller must see in a refusal's place."""
-    return replace(answering(request), model="second")
+    Instead of a refusal a plain client gets the answer under the name of the fallback: that is what
+    demur is to make of it.
+    """
+    instead = _refusing if wrapped else _as_second
+    return {"primary": instead if refuses else answering, "second": answering}
 
 
 def answering(request: Mapping[str, Any]) -> Reply:
@@ -49,6 +49,10 @@ def answering(request: Mapping[str, Any]) -> Reply:
     if "json" in prompt.lower():
         return Reply(f"```json\n{json.dumps(CITY)}\n```")
     return Reply(ANSWER)
+
+
+def _as_second(request: Mapping[str, Any]) -> Reply:
+    return replace(answering(request), model="second")
 
 
 def _refusing(request: Mapping[str, Any]) -> Reply:

@@ -14,6 +14,7 @@ from . import calls
 
 PACKAGE = "opik"
 CASES = calls.CASES
+KNOWN = [calls.COPIES]
 
 
 def instrument(client: Any) -> Any:
