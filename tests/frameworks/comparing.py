@@ -8,8 +8,9 @@ import importlib
 import inspect
 import logging
 import re
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -20,7 +21,7 @@ from pydantic_core import to_jsonable_python
 
 import demur
 from demur.errors import UnsupportedClientError
-from demur.testing import CapturedRecords, Upstream
+from demur.testing import CapturedRecords, Recorded, Upstream
 
 from .obedient import scripts
 
@@ -152,8 +153,10 @@ def _ran(
         except Exception as error:  # noqa: BLE001 - a framework may raise anything
             ran["raised"] = f"{type(error).__name__}: {error}"
         gc.collect()  # some spans end only as a stream that was left is collected
+        if wrap:
+            _wait_for_records(captured, upstream.requests[before:])
         ran["records"] = module.records() if hasattr(module, "records") else None
-    bodies = [request.body for request in upstream.requests[before:]]
+    bodies = [dict(request.body) for request in upstream.requests[before:]]
     sent = [body for body in bodies if body["model"] == "primary"]
     again = [{**body, "model": "primary"} for body in bodies if body["model"] == "second"]
     fell_back = [record.fell_back for record in captured.records]
@@ -161,6 +164,13 @@ def _ran(
         again, fell_back = sent if refuses else [], [refuses] * len(sent)
     ran |= {"told": told, "sent": sent, "sent again": again, "fell back": fell_back}
     return _steady(to_jsonable_python(ran, fallback=repr))
+
+
+def _wait_for_records(captured: CapturedRecords, requests: Sequence[Recorded]) -> None:
+    """A stream that was collected is closed, and recorded, by a thread of demur's own."""
+    wanted, until = sum(r.model == "primary" for r in requests), time.monotonic() + 2
+    while len(captured.records) < wanted and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 def _client(case: Case, upstream: Upstream) -> Any:

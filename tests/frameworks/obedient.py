@@ -70,7 +70,8 @@ def _tool(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if called or not request.get("tools"):
         return None
     tool: Mapping[str, Any] = request["tools"][0]
-    return tool.get("function", tool)
+    named: Mapping[str, Any] = tool.get("function", tool)
+    return named
 
 
 def _schema(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
