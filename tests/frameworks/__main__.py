@@ -32,8 +32,9 @@ def main() -> int:
     os.environ.update(DO_NOT_TRACK="1", LITELLM_LOCAL_MODEL_COST_MAP="True")
     print(f"openai {version('openai')}, Python {platform.python_version()}, {date.today()}")
     print(_LINE.format("name", "package", "cases", "same", "known", "different", "first"))
-    results = [_in_its_own_process(name) for name in wanted if _is_installed(name)]
-    print(f"not installed: {', '.join(n for n in wanted if not _is_installed(n)) or 'none'}")
+    missing = [name for name in wanted if not _is_installed(name)]
+    results = [_in_its_own_process(name) for name in wanted if name not in missing]
+    print(f"not installed: {', '.join(missing) or 'none'}")
     for result in results:
         _explain(result)
     return 1 if any(result.different for result in results) else 0
