@@ -91,7 +91,7 @@ OFFERS = [
 def test_an_offer_does_not_make_it_an_answer() -> None:
     """Nothing of what was asked is delivered, whatever is offered instead.
 
-    A known fault, which the model's card tells: ``embedded_v6`` finds 8 of 12.
+    A known fault, which the model's card tells: ``embedded_v7`` finds 8 of 12.
     """
     detector = EmbeddedDetector.load()
     missed = [text for text in OFFERS if detector.classify(Evidence(text)).label != "refusal"]
