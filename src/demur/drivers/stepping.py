@@ -47,6 +47,8 @@ class Stepwise:
         store: Store | None = None,
     ) -> None:
         self._flow = flow
+        self._detector = detector
+        self._store = store
         # What is asked for before anybody has answered: calls, which are not performed here.
         self._effects = _Effects(cast("Port", bystander), detector, store)
         self.wanted: CallModel | OpenStream | None = None
@@ -58,6 +60,12 @@ class Stepwise:
     async def answer(self, answer: Called | Failed) -> None:
         """Tell the flow how the wanted call went. Raises what the flow raises."""
         await self._run(partial(self._flow.send, answer))
+
+    async def finish(self, port: Port) -> None:
+        """Have ``port`` make the wanted call and those after it. Raises what the flow raises."""
+        effects = _Effects(port, self._detector, self._store)
+        while self.wanted is not None:
+            await self._run(await effects.after(self._flow, self.wanted))
 
     async def leave(self) -> None:
         """Nobody has been called, and nobody will be: the flow records that."""

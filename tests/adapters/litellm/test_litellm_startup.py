@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,11 +36,32 @@ def test_proxy_does_not_start(tmp_path: Path) -> None:
         assert "needs mode: [pre_call, post_call]" in bad_mode.log()
 
 
+class ByVariable(Proxy):
+    """Its policy's path is in a variable of the environment, which is not set."""
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        path = self.folder / "config.yaml"
+        named = path.read_text().replace("policy.yaml", "os.environ/DEMUR_TEST_NOT_SET")
+        path.write_text(named)
+        return super()._start()
+
+
+def test_a_variable_that_is_not_set(tmp_path: Path) -> None:
+    """It ends the process with a message, instead of a proxy with the default policy."""
+    skip_without_proxy()
+    common: dict[str, Any] = {"base_url": "http://127.0.0.1:9/v1", "models": {"primary": "m"}}
+    with ByVariable(tmp_path, policy="version: 1\n", **common) as proxy:
+        assert proxy.wait_until_exit(60) != 0
+        assert "the key 'demur' has an empty policy; set the variable" in proxy.log()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         {"demur": {"policy": "there-is-none.yaml"}},
         {"demur": {"polcy": "policy.yaml"}},
+        {"demur": {"policy": ""}},
+        {"demur": {"policy": None}},
         {"demur": "policy.yaml"},
         {"policy": {"version": 2}},
         {"event_hook": "post_call"},

@@ -42,7 +42,12 @@ class CallingPort:
         self._first = first
         self._request = request
         self._make = make
-        self._places = count()
+        self.start_from(0)
+
+    def start_from(self, place: int) -> None:
+        """Note the place of the response at hand in the outcome."""
+        self._at_hand = place
+        self._places = count(place)
 
     async def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
         return await self.exchange.usable(targets)
@@ -50,7 +55,7 @@ class CallingPort:
     async def call(self, target: Target, attempt: int, timeout: float | None) -> Completion:
         place = next(self._places)
         self.exchange.forget()
-        if place == 0:
+        if place == self._at_hand:
             logging_obj = self._request.get("litellm_logging_obj")
             return read_completion(self.exchange.surface, self._first, logging_obj)
         calls: dict[int, Row] = {}
@@ -83,6 +88,17 @@ async def serve(port: CallingPort) -> Served:
     try:
         flow = completion_flow(exchange.plan, exchange.start)
         return await run_completion(flow, port, exchange.noting, exchange.store)
+    finally:
+        inside.reset(token)
+
+
+async def go_on(port: CallingPort, group: str | None) -> Served:
+    """Run on from the response at hand, ``group``'s, the flow of a request that a Router made calls
+    for."""
+    token = inside.set(True)
+    try:
+        port.start_from(await port.exchange.come_to(group))
+        return await port.exchange.finish(port)
     finally:
         inside.reset(token)
 

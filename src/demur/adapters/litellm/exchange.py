@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from ...detection import Detector
 from ...detection.awaiting import classify_off_loop
+from ...drivers.awaiting import Port
 from ...drivers.stepping import Stepwise
 from ...errors import RefusedError
-from ...flow.completion import completion_flow
+from ...flow.completion import Served, completion_flow
 from ...flow.decision import overall
 from ...flow.effects import Called, Failed
 from ...flow.plan import Plan
@@ -81,6 +82,7 @@ class Exchange:
         self.start_at(Start())
         self._since = perf_counter()
         self._begun = False
+        self._answers = 0
         self._routed = True
 
     def start_at(self, start: Start) -> None:
@@ -218,6 +220,26 @@ class Exchange:
         self.owed = served.completion
         return False
 
+    async def come_to(self, group: str | None) -> int:
+        """``group`` has answered where no hook was told: its place among the attempts."""
+        await self._begin()
+        await self._skip_to(group)
+        return self._answers
+
+    async def finish(self, port: Port) -> Served:
+        """Have ``port`` make the calls that are left. What to serve in the end.
+
+        Raises ``RefusedError`` where the policy wants the request to fail.
+        """
+        try:
+            await self._steps.finish(port)
+        except RefusedError as error:
+            self.refused = error
+            raise
+        served = self._steps.served
+        assert served is not None
+        return served
+
     async def give_up(self) -> Completion | None:
         """The Router has nobody left to call. What to serve, ``None`` if nobody ever answered."""
         await self._begin()
@@ -268,6 +290,7 @@ class Exchange:
             await self._answer(Failed(NotReachedError()))
 
     async def _answer(self, answer: Called | Failed) -> None:
+        self._answers += 1
         try:
             await self._steps.answer(answer)
         except RefusedError as error:

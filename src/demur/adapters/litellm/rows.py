@@ -9,7 +9,7 @@ its logging object, as LiteLLM itself does for requests of several billed calls.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -26,6 +26,7 @@ Marks = Mapping[str, list[Any]]
 
 _BUCKETS: Final = ("metadata", "litellm_metadata")
 _STREAM: Final = "has_dispatched_final_stream_success"
+_SAID: Final = ("content", "text", "arguments", "output")
 _FAILURES: Final = ("async_failure", "sync_failure")
 
 
@@ -137,11 +138,35 @@ def counted(
 def _counted(
     model: str, request: Mapping[str, Any], text: str, known: Usage
 ) -> litellm.ModelResponse:
-    asked = request.get("messages")
-    prompt: dict[str, Any] = {"messages": asked} if asked else {"text": str(request.get("input"))}
-    before = known.input_tokens or litellm.token_counter(model=model, **prompt)
+    before = known.input_tokens or _asked(model, request)
     after = max(known.output_tokens, litellm.token_counter(model=model, text=text))
     usage = litellm.Usage(
         prompt_tokens=before, completion_tokens=after, total_tokens=before + after
     )
     return litellm.ModelResponse(model=model, usage=usage)
+
+
+def _asked(model: str, request: Mapping[str, Any]) -> int:
+    """The tokens of a prompt."""
+    messages = request.get("messages")
+    if messages:
+        try:
+            return int(litellm.token_counter(model=model, messages=messages))
+        except ValueError:
+            # LiteLLM counts pictures, but no sounds, nor what else it does not know.
+            pass
+    said = "\n".join(_texts(messages or request.get("input")))
+    return int(litellm.token_counter(model=model, text=said))
+
+
+def _texts(asked: Any) -> Iterator[str]:
+    """What messages or an input say: pictures, sounds and files are encoded, and no text."""
+    left = [asked]
+    while left:
+        found = left.pop()
+        if isinstance(found, str):
+            yield found
+        elif isinstance(found, Mapping):
+            left += [found.get(name) for name in _SAID]
+        elif isinstance(found, list | tuple):
+            left += found

@@ -28,6 +28,12 @@ def policy_of(policy: Source | None, settings: Mapping[str, Any] | None) -> Poli
         if not isinstance(settings, Mapping) or set(settings) - set(_KEYS):
             raise PolicyError(f"the key 'demur' takes {{policy: PATH}}, not {_told(settings)}")
         policy = settings.get("policy", policy)
+        # A name after ``os.environ/`` that is not set comes from LiteLLM as ``None``.
+        if "policy" in settings and policy in (None, ""):
+            raise PolicyError(
+                "the key 'demur' has an empty policy; set the variable it names, or leave the key "
+                "out for the default policy"
+            )
     if policy is None:
         return Policy()
     if isinstance(policy, str | os.PathLike):

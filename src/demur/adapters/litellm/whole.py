@@ -19,6 +19,7 @@ from . import calling, chain
 from .background import Background
 from .calling import CallingPort
 from .exchange import Exchange
+from .headers import mark_fallback, shown_group, shown_hops
 from .marks import mark, marks_of, marks_of_served, show_outcome
 from .rows import Row, keep_failure_out_of_the_log, keep_out_of_the_cache, keep_out_of_the_log
 from .spend import metadata_of
@@ -57,6 +58,9 @@ class Attempts:
                 # At once: for another hop the Router may have no deployment by now.
                 return await self.serve_kept(found, data, response)
             raise chain.AttemptRefusedError(found.plan.requested.model, told)
+        if found.shown is not None:
+            # One that was kept, translated since: the cache would take it for the last model's own.
+            keep_out_of_the_cache(data)
         show_outcome(found, response)
         self._write(found)
         return None
@@ -88,14 +92,19 @@ class Attempts:
         self, found: Exchange, data: dict[str, Any], response: Any, router: Any
     ) -> Any:
         """A response out of LiteLLM's cache, which no deployment hook has seen. What to serve in
-        its place, if anything: the Router is done, so the fallbacks are called on it anew."""
+        its place, if anything: the Router is done, so the fallbacks are called on it anew.
+
+        It may be the answer of a fallback that the Router has called.
+        """
 
         def make(target: Target) -> Awaitable[Any]:
             return call_on_router(found.surface, router, fallback_request(data, target))
 
+        group = shown_group(response)
+        found.replace_first(chain.stand_in(found.plan, group, shown_hops(response)))
         port = CallingPort(found, response, data, make)
         try:
-            served = await calling.serve(port)
+            served = await calling.go_on(port, group)
         except RefusedError as error:
             raise chain.AttemptRefusedError(found.plan.requested.model, str(error)) from None
         finally:
@@ -103,8 +112,10 @@ class Attempts:
             self.log(port)
         if served.completion.native is response:
             return None
-        show_outcome(found, served.completion.native)
-        return in_own_shape(found.surface, served.completion, response)
+        native = in_own_shape(found.surface, served.completion, response)
+        show_outcome(found, native)
+        mark_fallback(native, served.outcome)
+        return native
 
     def log(self, port: CallingPort) -> None:
         """Log the calls that demur has made itself, each with its verdict."""
