@@ -19,7 +19,7 @@ from demur.policy.schema import DetectorSettings
 from demur.vocabulary import Evidence, Signal, Verdict
 
 REFUSAL = Evidence("I'm sorry, but I can't help with that request.")
-UNSURE = Evidence("I could try, but would rather not: there are better ways to spen")
+UNSURE = Evidence("There are things one should leave alone, and this may well be on")
 ANSWER = Evidence("The capital of Australia is Canberra.")
 
 

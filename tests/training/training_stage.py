@@ -31,7 +31,7 @@ TRANSFORMER: dict[str, Any] = {
     "kind": "transformer",
     "name": "small",
     "fit": {"epochs": 3, "texts": 120, "batch": 12, "rate": 0.01, "warmup": 5, "tokens": 64},
-    "augment": {"templates": 12, "written": 0.5},
+    "augment": {"templates": 12, "written": 0.25},
     "thresholds": {"false_positives": 0.05},
 }
 ROWS = [

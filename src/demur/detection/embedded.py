@@ -30,7 +30,7 @@ from .ngrams import split
 from .text import judged
 
 STAGE = "embedded"
-MODEL = "embedded_v6"
+MODEL = "embedded_v7"
 """The model folder that is used where none is named."""
 
 MOST_WAITING: Final = 8
