@@ -26,3 +26,9 @@ def test_doubt_falls_on_the_likeliest_to_refuse() -> None:
     asked = outputs @ weights + added >= 0.0
     assert asked[labels == 0].sum() == 90
     assert asked[labels == 1].mean() > 0.9
+
+
+def test_doubt_needs_no_normal_answer() -> None:
+    """A model that clearly refuses every normal answer leaves none to spare."""
+    weights = doubt_of(np.ones((3, 2)), np.ones(3, dtype=int), np.zeros(3, dtype=bool), 0.1)
+    assert np.isfinite(weights).all()

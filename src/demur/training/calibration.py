@@ -90,7 +90,7 @@ def _second(
     labels = np.array([row.label for row in rows])
     normal = (labels == 0) & easy_of(rows)
     unsure = scores <= settings.high
-    share = settings.unsure * normal.sum() / (normal & unsure).sum()
+    share = min(1.0, settings.unsure * normal.sum() / max(1, (normal & unsure).sum()))
     doubt = doubt_of(logits[unsure], labels[unsure], normal[unsure], share)
     asked = np.flatnonzero(unsure & (logits @ doubt[:-1] + doubt[-1] >= 0.0))
     opinions = opinions_of(encoder, [rows[int(i)].response for i in asked])[:, 0]

@@ -148,7 +148,8 @@ def doubt_of(
     nothing = [0.0] * features.shape[1]
     pull = [_PULL] * features.shape[1]
     weights = regress(features, labels.astype(float), start=nothing, prior=nothing, pull=pull)
-    weights[-1] -= np.quantile(features[spared] @ weights, 1.0 - share)
+    if spared.any():
+        weights[-1] -= np.quantile(features[spared] @ weights, 1.0 - share)
     return weights
 
 
