@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
 from typing import Any, Final
@@ -81,26 +82,30 @@ class CallingPort:
         self.exchange.emit(record)
 
 
-async def serve(port: CallingPort) -> Served:
-    """Run the request's flow from the response at hand on."""
+@contextmanager
+def calling_ourselves() -> Iterator[None]:
+    """Calls made in here are demur's own."""
     token = inside.set(True)
-    exchange = port.exchange
     try:
-        flow = completion_flow(exchange.plan, exchange.start)
-        return await run_completion(flow, port, exchange.noting, exchange.store)
+        yield
     finally:
         inside.reset(token)
+
+
+async def serve(port: CallingPort) -> Served:
+    """Run the request's flow from the response at hand on."""
+    exchange = port.exchange
+    with calling_ourselves():
+        flow = completion_flow(exchange.plan, exchange.start)
+        return await run_completion(flow, port, exchange.noting, exchange.store)
 
 
 async def go_on(port: CallingPort, group: str | None) -> Served:
     """Run on from the response at hand, ``group``'s, the flow of a request that a Router made calls
     for."""
-    token = inside.set(True)
-    try:
+    with calling_ourselves():
         port.start_from(await port.exchange.come_to(group))
         return await port.exchange.finish(port)
-    finally:
-        inside.reset(token)
 
 
 def take_row(data: Mapping[str, Any], response: Any) -> None:

@@ -8,6 +8,7 @@ Router brings is the answer to the call the flow waits for.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from time import perf_counter
@@ -231,11 +232,8 @@ class Exchange:
 
         Raises ``RefusedError`` where the policy wants the request to fail.
         """
-        try:
+        with self._noting_refusal():
             await self._steps.finish(port)
-        except RefusedError as error:
-            self.refused = error
-            raise
         served = self._steps.served
         assert served is not None
         return served
@@ -291,8 +289,13 @@ class Exchange:
 
     async def _answer(self, answer: Called | Failed) -> None:
         self._answers += 1
-        try:
+        with self._noting_refusal():
             await self._steps.answer(answer)
+
+    @contextmanager
+    def _noting_refusal(self) -> Iterator[None]:
+        try:
+            yield
         except RefusedError as error:
             self.refused = error
             raise

@@ -325,16 +325,10 @@ def _with_outcome(native: Any, outcome: Outcome) -> Any:
 
 def _as_ours(call: Any, **request: Any) -> Any:
     """A call that a guardrail in ``litellm.callbacks`` leaves alone."""
-    token = calling.inside.set(True)
-    try:
+    with calling.calling_ourselves():
         return call(**request)
-    finally:
-        calling.inside.reset(token)
 
 
 async def _awaited_as_ours(call: Any, **request: Any) -> Any:
-    token = calling.inside.set(True)
-    try:
+    with calling.calling_ourselves():
         return await call(**request)
-    finally:
-        calling.inside.reset(token)
