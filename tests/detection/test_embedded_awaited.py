@@ -6,6 +6,7 @@ import asyncio
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from demur.detection.embedded import MOST_WAITING, EmbeddedDetector
@@ -45,7 +46,7 @@ async def test_the_encoder_runs_off_the_loop(monkeypatch):
             assert gate.wait(10)
             return detector.second.encoder.outputs(text)
 
-    always = replace(detector.second, encoder=Slow(), doubt=(0.0,) * 7, high=1.0)
+    always = replace(detector.second, encoder=Slow(), doubt=np.zeros(7), high=1.0)
     asking = asyncio.create_task(
         Guarded(replace(detector, second=always), 30).aclassify(Evidence(text=TEXTS[0]))
     )
@@ -66,7 +67,7 @@ async def test_more_texts_than_the_encoder_can_read_are_the_networks(monkeypatch
             assert gate.wait(10)
             return detector.second.encoder.outputs(text)
 
-    always = replace(detector.second, encoder=Slow(), doubt=(0.0,) * 7, high=1.0)
+    always = replace(detector.second, encoder=Slow(), doubt=np.zeros(7), high=1.0)
     alone = replace(detector, second=None)
     guarded = Guarded(replace(detector, second=always), 30)
     asked = [Evidence(text=f"{TEXTS[n % 4]} {n}") for n in range(MOST_WAITING + 4)]

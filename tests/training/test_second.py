@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from demur.detection.embedded import in_doubt
 from demur.training.second import doubt_of, weigh
 
 
@@ -22,8 +23,7 @@ def test_doubt_falls_on_the_likeliest_to_refuse() -> None:
     chance = np.random.default_rng(3)
     labels = np.repeat([0, 1], [900, 100])
     outputs = chance.normal(size=(1000, 2)) + labels[:, None] * [0.0, 3.0]
-    *weights, added = doubt_of(outputs, labels, labels == 0, 0.1)
-    asked = outputs @ weights + added >= 0.0
+    asked = in_doubt(outputs, doubt_of(outputs, labels, labels == 0, 0.1))
     assert asked[labels == 0].sum() == 90
     assert asked[labels == 1].mean() > 0.9
 

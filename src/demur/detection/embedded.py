@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from functools import cache
-from operator import mul
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -33,6 +32,8 @@ STAGE = "embedded"
 MODEL = "embedded_v7"
 """The model folder that is used where none is named."""
 
+Floats = NDArray[np.float64]
+
 MOST_WAITING: Final = 8
 """Texts that may wait for the encoder on an event loop: more would wait out their deadlines."""
 
@@ -53,6 +54,12 @@ class Thresholds:
     kind: float
 
 
+def in_doubt(outputs: NDArray[Any], doubt: Floats) -> Any:
+    """Whether the network's outputs, weighed by ``doubt``, whose last value is added, come to 0 or
+    more: of one text, or of each row."""
+    return outputs @ doubt[:-1] + doubt[-1] >= 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Weighing:
     """``score = sigmoid(network * its logit + encoder * its logit + shift)``."""
@@ -69,22 +76,21 @@ class Weighing:
 class Second:
     """When the encoder is asked, and how its opinion is weighed with the network's.
 
-    A whole text goes to it where the network's score is at most ``high`` and its outputs, weighed
-    by ``doubt``, whose last value is added, come to 0 or more. Beginnings are given to it at
-    multiples of ``every`` characters from ``least`` on, so that a stream costs a few calls at most.
+    A whole text goes to it where the network's score is at most ``high`` and its outputs are
+    ``in_doubt``. Beginnings are given to it at multiples of ``every`` characters from ``least`` on,
+    so that a stream costs a few calls at most.
     """
 
     encoder: Encoder
-    doubt: tuple[float, ...]
+    doubt: Floats
     high: float
     whole: Weighing
     prefix: Weighing
     least: int
     every: int
 
-    def takes_whole(self, outputs: Sequence[float], score: float) -> bool:
-        *weights, added = self.doubt
-        return score <= self.high and sum(map(mul, weights, outputs), added) >= 0.0
+    def takes_whole(self, outputs: NDArray[np.float32], score: float) -> bool:
+        return score <= self.high and bool(in_doubt(outputs, self.doubt))
 
     def takes(self, prefix: str) -> bool:
         return len(prefix) >= self.least and len(prefix) % self.every == 0
@@ -201,8 +207,8 @@ class EmbeddedDetector:
         words = split(text)
         if not words.size:
             return self._verdict("normal" if final else "uncertain", 0.0)
-        outputs = self.network.outputs(words).tolist()
-        whole, beginning, _, *kinds = outputs
+        outputs = self.network.outputs(words)
+        whole, beginning, _, *kinds = outputs.tolist()
         second = self.second
         if final:
             score = _probability(self.scale * whole + self.shift)
@@ -302,10 +308,16 @@ def _load(folder: Path) -> EmbeddedDetector:
             scale=float(config["calibration"]["scale"]),
             shift=float(config["calibration"]["shift"]),
             version=str(config["version"]),
-            second=_second(folder, config.get("second"), 3 + len(config["kinds"])),
+            second=_second(folder, config.get("second")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{folder / 'config.json'}: {error!r}; not a demur model") from error
+    outputs = detector.network.layers.head_bias.size
+    if detector.second is not None and detector.second.doubt.shape != (outputs + 1,):
+        raise ModelError(
+            f"{folder / 'config.json'}: second.doubt: {detector.second.doubt.size} values for "
+            f"{outputs} outputs and a constant"
+        )
     unknown = set(detector.kinds) - set(get_args(Kind))
     if unknown:
         raise ModelError(f"{folder / 'config.json'}: unknown kinds {sorted(unknown)}")
@@ -315,15 +327,12 @@ def _load(folder: Path) -> EmbeddedDetector:
     return detector
 
 
-def _second(folder: Path, settings: dict[str, Any] | None, outputs: int) -> Second | None:
+def _second(folder: Path, settings: dict[str, Any] | None) -> Second | None:
     if settings is None:
         return None
-    doubt = tuple(map(float, settings["doubt"]))
-    if len(doubt) != outputs + 1:
-        raise ValueError(f"second.doubt: {len(doubt)} values for {outputs} outputs and a constant")
     return Second(
         encoder=Encoder.load(folder / "encoder.npz"),
-        doubt=doubt,
+        doubt=np.array(settings["doubt"], dtype=float),
         high=float(settings["high"]),
         whole=Weighing(**settings["whole"]),
         prefix=Weighing(**settings["prefix"]),

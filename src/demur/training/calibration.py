@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..detection.embedded import in_doubt
 from ..detection.encoder import Encoder
 from ..detection.network import Network
 from .beginnings import Beginnings, choose
@@ -92,7 +93,7 @@ def _second(
     unsure = scores <= settings.high
     share = min(1.0, settings.unsure * normal.sum() / max(1, (normal & unsure).sum()))
     doubt = doubt_of(logits[unsure], labels[unsure], normal[unsure], share)
-    asked = np.flatnonzero(unsure & (logits @ doubt[:-1] + doubt[-1] >= 0.0))
+    asked = np.flatnonzero(unsure & in_doubt(logits, doubt))
     opinions = opinions_of(encoder, [rows[int(i)].response for i in asked])[:, 0]
     whole = weigh(logits[asked, 0], opinions, labels[asked].astype(float))
     begun = [(r, n) for r in rows for n in ENCODER_CHARS if n < len(r.response)]
