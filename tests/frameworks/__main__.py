@@ -15,14 +15,15 @@ from pathlib import Path
 from .comparing import Result, compared
 
 _HERE = Path(__file__).parent
-_NOT_ONES = {"__init__", "__main__", "calls", "comparing", "obedient", "schemas", "spans"}
+_PACKAGE = re.compile(r'^PACKAGE = "(.+)"$', re.MULTILINE)
 _SECONDS = 400
 _SHOWN = 4
 _LINE = "{:18} {:48} {:>5} {:>5} {:>5} {:>9}  {}"
 
 
 def main() -> int:
-    names = sorted(path.stem for path in _HERE.glob("*.py") if path.stem not in _NOT_ONES)
+    packages = _packages()
+    names = list(packages)
     parser = argparse.ArgumentParser(prog="python -m tests.frameworks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}")
     wanted = parser.parse_args().names or names
@@ -32,7 +33,7 @@ def main() -> int:
     os.environ.update(DO_NOT_TRACK="1", LITELLM_LOCAL_MODEL_COST_MAP="True")
     print(f"openai {version('openai')}, Python {platform.python_version()}, {date.today()}")
     print(_LINE.format("name", "package", "cases", "same", "known", "different", "first"))
-    missing = [name for name in wanted if not _is_installed(name)]
+    missing = [name for name in wanted if not _is_installed(packages[name])]
     results = [_in_its_own_process(name) for name in wanted if name not in missing]
     print(f"not installed: {', '.join(missing) or 'none'}")
     for result in results:
@@ -40,11 +41,15 @@ def main() -> int:
     return 1 if any(result.different for result in results) else 0
 
 
-def _is_installed(name: str) -> bool:
-    """Whether the package that a module is for is here: the module cannot be asked without it."""
-    package = re.findall(r'^PACKAGE = "(.+)"$', (_HERE / f"{name}.py").read_text(), re.MULTILINE)
+def _packages() -> dict[str, str]:
+    """The package each module is for. It is read: without its package none can be imported."""
+    found = {path.stem: _PACKAGE.search(path.read_text()) for path in sorted(_HERE.glob("*.py"))}
+    return {name: package[1] for name, package in found.items() if package}
+
+
+def _is_installed(package: str) -> bool:
     try:
-        version(*package)
+        version(package)
     except PackageNotFoundError:
         return False
     return True

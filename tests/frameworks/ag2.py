@@ -7,14 +7,10 @@ from typing import Any
 import ag2
 from ag2.config.openai.config import OpenAIConfig, OpenAIResponsesConfig
 
+from .agents import weather
 from .schemas import City
 
 PACKAGE = "ag2"
-
-
-def weather(city: str) -> str:
-    """The weather in a city."""
-    return f"Rain in {city}"
 
 
 class Given:

@@ -10,14 +10,10 @@ os.environ["AGNO_TELEMETRY"] = "false"
 from agno.agent import Agent
 from agno.models.openai import OpenAIChat, OpenAIResponses
 
+from .agents import weather
 from .schemas import City
 
 PACKAGE = "agno"
-
-
-def weather(city: str) -> str:
-    """The weather in a city."""
-    return f"Rain in {city}"
 
 
 def blocking(client: Any, kind: Any = OpenAIChat, **options: Any) -> Agent:

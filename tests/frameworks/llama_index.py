@@ -8,16 +8,12 @@ from llama_index.core.llms import ChatMessage
 from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai import OpenAI, OpenAIResponses
 
+from .agents import weather
 from .schemas import City
 
 PACKAGE = "llama-index-llms-openai"
 
 ASKED = [ChatMessage("How?")]
-
-
-def weather(city: str) -> str:
-    """The weather in a city."""
-    return f"Rain in {city}"
 
 
 # The context's size is looked up by the model's name, and ours is none that it knows.

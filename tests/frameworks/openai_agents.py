@@ -7,17 +7,12 @@ from typing import Any
 import agents
 from agents import Agent, OpenAIChatCompletionsModel, OpenAIResponsesModel, Runner
 
-from .schemas import City
+from .agents import asked, weather
 
 PACKAGE = "openai-agents"
 
 agents.set_tracing_disabled(True)
-
-
-@agents.function_tool
-def weather(city: str) -> str:
-    """The weather in a city."""
-    return f"Rain in {city}"
+TOOL = agents.function_tool(weather)
 
 
 def agent(client: Any, kind: Any = OpenAIChatCompletionsModel, **options: Any) -> Agent[None]:
@@ -38,36 +33,12 @@ async def streamed(agent: Agent[None], *, events: int = 1000) -> Any:
     return seen, run.final_output
 
 
-async def chat(client: Any) -> Any:
-    return await said(agent(client))
-
-
-async def responses(client: Any) -> Any:
-    return await said(agent(client, OpenAIResponsesModel))
-
-
-async def chat_tools(client: Any) -> Any:
-    return await said(agent(client, tools=[weather]))
-
-
-async def responses_tools(client: Any) -> Any:
-    return await said(agent(client, OpenAIResponsesModel, tools=[weather]))
-
-
-async def chat_output(client: Any) -> Any:
-    return await said(agent(client, output_type=City))
-
-
-async def responses_output(client: Any) -> Any:
-    return await said(agent(client, OpenAIResponsesModel, output_type=City))
-
-
 async def chat_streamed(client: Any) -> Any:
-    return await streamed(agent(client, tools=[weather]))
+    return await streamed(agent(client, tools=[TOOL]))
 
 
 async def responses_streamed(client: Any) -> Any:
-    return await streamed(agent(client, OpenAIResponsesModel, tools=[weather]))
+    return await streamed(agent(client, OpenAIResponsesModel, tools=[TOOL]))
 
 
 async def chat_cancelled(client: Any) -> Any:
@@ -75,6 +46,6 @@ async def chat_cancelled(client: Any) -> Any:
 
 
 CASES = [
-    chat, responses, chat_tools, responses_tools, chat_output, responses_output, chat_streamed,
-    responses_streamed, chat_cancelled,
+    *asked(said, agent, OpenAIResponsesModel, TOOL), chat_streamed, responses_streamed,
+    chat_cancelled,
 ]  # fmt: skip

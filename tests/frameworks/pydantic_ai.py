@@ -8,14 +8,10 @@ from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
+from .agents import asked, weather
 from .schemas import City
 
 PACKAGE = "pydantic-ai-slim"
-
-
-def weather(city: str) -> str:
-    """The weather in a city."""
-    return f"Rain in {city}"
 
 
 def agent(client: Any, kind: Any = OpenAIChatModel, **options: Any) -> Agent[None, Any]:
@@ -32,30 +28,6 @@ async def streamed(agent: Agent[None, Any]) -> Any:
         return [part async for part in run.stream_output(debounce_by=None)], run.all_messages()
 
 
-async def chat(client: Any) -> Any:
-    return await said(agent(client))
-
-
-async def responses(client: Any) -> Any:
-    return await said(agent(client, OpenAIResponsesModel))
-
-
-async def chat_tools(client: Any) -> Any:
-    return await said(agent(client, tools=[weather]))
-
-
-async def responses_tools(client: Any) -> Any:
-    return await said(agent(client, OpenAIResponsesModel, tools=[weather]))
-
-
-async def chat_output(client: Any) -> Any:
-    return await said(agent(client, output_type=City))
-
-
-async def responses_output(client: Any) -> Any:
-    return await said(agent(client, OpenAIResponsesModel, output_type=City))
-
-
 async def chat_streamed(client: Any) -> Any:
     return await streamed(agent(client))
 
@@ -69,6 +41,6 @@ async def output_streamed(client: Any) -> Any:
 
 
 CASES = [
-    chat, responses, chat_tools, responses_tools, chat_output, responses_output, chat_streamed,
-    responses_streamed, output_streamed,
+    *asked(said, agent, OpenAIResponsesModel, weather), chat_streamed, responses_streamed,
+    output_streamed,
 ]  # fmt: skip
