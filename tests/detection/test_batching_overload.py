@@ -8,7 +8,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import pytest
 
@@ -163,6 +163,25 @@ def test_an_answer_that_does_not_come_is_given_up_before_the_deadline(seconds: f
         Guarded(detector, seconds).classify(Evidence("text"))
     assert detector.answer.waited is not None
     assert 0.9 * seconds < detector.answer.waited < seconds
+
+
+def test_every_caller_gives_up() -> None:
+    """Eight threads that wait for one queue all hear that nothing came in time."""
+    model = Gated()
+    guarded = Guarded(
+        ReadingDetector("m", model, 0.5, Batcher("m", model.scores, patience=0.1)), 0.1
+    )
+
+    def ask(number: int) -> float:
+        start = time.perf_counter()
+        with pytest.raises(DetectorError, match=r"no answer within 0\.1 s"):
+            guarded.classify(Evidence(f"{number}"))
+        return time.perf_counter() - start
+
+    with ThreadPoolExecutor(8) as pool:
+        spent = list(pool.map(ask, range(8)))
+    model.gate.set()
+    assert min(spent) > 0.09
 
 
 def test_answers_leave_no_garbage() -> None:
