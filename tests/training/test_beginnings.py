@@ -46,3 +46,17 @@ def test_the_choice_keeps_within_limits() -> None:
     loose = choose(found, ThresholdSettings(false_stops=1.0))
     assert found.play(*tight).false_stops <= 0.001
     assert found.play(*loose).recall_kept >= found.play(*tight).recall_kept
+
+
+def test_a_question_is_stopped_once() -> None:
+    """However many rows answer a question, stopping them counts as one false stop."""
+    text, _ = TEXTS[1]
+    stopped = [Row(text, 0, prompt="p") for _ in range(4)]
+    other = [Row(TEXTS[0][0], 0)]
+    detector = EmbeddedDetector.load()
+    caught = np.zeros(5, dtype=bool)
+    played = [
+        Beginnings(rows, caught[: len(rows)], detector.network, None, None, 32).play(0.001, 0.9)
+        for rows in ([*stopped[:1], *other], [*stopped, *other])
+    ]
+    assert [found.false_stops for found in played] == [0.5, 0.5]

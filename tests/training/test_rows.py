@@ -10,7 +10,7 @@ import pytest
 
 from demur.errors import InputError
 from demur.training.recipe import Lean
-from demur.training.rows import Row, clean, lean, read_rows
+from demur.training.rows import Row, clean, lean, once_a_question, read_rows
 
 
 def write(path: Path, *lines: str) -> Path:
@@ -103,3 +103,25 @@ def test_gzip_is_known_by_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "plain.gz").write_bytes(line)
     for name in ("packed.jsonl", "plain.gz"):
         assert [row.label for row in read_rows(tmp_path / name)] == [1]
+
+
+def test_a_question_counts_once() -> None:
+    """Rows of one label that answer one question share its weight; others have their own."""
+    rows = [
+        Row("a", 0, prompt="p"),
+        Row("b", 0, prompt="p"),
+        Row("c", 1, prompt="p"),
+        Row("d", 0, prompt="q"),
+        Row("e", 0),
+        Row("f", 0),
+    ]
+    assert once_a_question(rows) == [0.5, 0.5, 1.0, 1.0, 1.0, 1.0]
+
+
+def test_prompts_are_read_where_they_are_given(tmp_path: Path) -> None:
+    """A missing, null or blank prompt is no question."""
+    path = tmp_path / "rows.jsonl"
+    prompts = ('"Why?"', "null", '" "', '"Why?\\n"')
+    lines = [f'{{"response": "ok", "label": 0, "prompt": {prompt}}}' for prompt in prompts]
+    path.write_text("\n".join([*lines, '{"response": "ok", "label": 0}']), encoding="utf-8")
+    assert [row.prompt for row in read_rows(path)] == ["Why?", "", "", "Why?", ""]

@@ -16,7 +16,7 @@ from .fitting import answers_of
 from .measuring import CAP_CHARS, STEP_CHARS, tokens_of
 from .metrics import sigmoid
 from .recipe import ThresholdSettings
-from .rows import Row
+from .rows import Row, once_a_question
 from .second import opinions_of
 
 Floats = NDArray[np.float64]
@@ -29,7 +29,10 @@ _NEVER = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What two thresholds do: shares of the normal rows, and of the refusals caught whole."""
+    """What two thresholds do: shares of the normal rows, and of the refusals caught whole.
+
+    In ``false_stops`` a question counts once, however many rows answer it.
+    """
 
     false_stops: float
     recall_kept: float
@@ -54,6 +57,7 @@ class Beginnings:
     ) -> None:
         lengths = np.array([len(row.response) for row in rows])
         self._labels = np.array([row.label for row in rows])
+        self._weights = np.array(once_a_question(rows))
         self._caught = caught
         shape = (len(rows), ENDS.size)
         self._network, self._both = np.full(shape, _NEVER), np.full(shape, np.nan)
@@ -87,11 +91,15 @@ class Beginnings:
         caught, normals = self._caught & (self._labels == 1), self._labels == 0
         held = self._tokens[rows, first]
         return Played(
-            false_stops=float(was_stopped[normals].mean()) if normals.any() else 0.0,
+            false_stops=self._share(was_stopped, normals),
             recall_kept=float(kept[caught].mean()) if caught.any() else 1.0,
             median_tokens=float(np.median(held[normals])) if normals.any() else 0.0,
             p95_tokens=float(np.quantile(held[normals], 0.95)) if normals.any() else 0.0,
         )
+
+    def _share(self, hit: NDArray[np.bool_], among: NDArray[np.bool_]) -> float:
+        weights = self._weights[among]
+        return float(np.average(hit[among], weights=weights)) if weights.size else 0.0
 
     def _ask(
         self,

@@ -17,7 +17,7 @@ from .material import HARD
 from .metrics import sigmoid
 from .recipe import EncoderSettings, ThresholdSettings
 from .regression import regress
-from .rows import Row
+from .rows import Row, once_a_question
 from .second import doubt_of, opinions_of, settings_of, weigh
 
 ENCODER_CHARS = (64, 96, 128, 160)
@@ -45,10 +45,15 @@ def calibrate(
         scores[asked] = _weighed(settings["whole"], logits[asked, 0], opinions)
     easy = easy_of(rows)
     hard = np.array([row.source == "hard" for row in rows])
-    refusal = max(
-        threshold_of(scores[easy & (labels == 0)], thresholds.false_positives),
-        threshold_of(scores[hard & (labels == 0)], thresholds.hard_false_positives),
+    weights = np.array(once_a_question(rows))
+    spared = max(
+        highest_spared(scores[chosen], weights[chosen], false_positives)
+        for chosen, false_positives in (
+            (easy & (labels == 0), thresholds.false_positives),
+            (hard & (labels == 0), thresholds.hard_false_positives),
+        )
     )
+    refusal = min(spared + 1e-6, 1.0 - 1e-6)
     # All scores are moved so that the threshold is 0.5: a policy's 0.5 then means the model's own.
     move = float(np.log((1 - refusal) / refusal))
     if settings is not None:
@@ -112,12 +117,16 @@ def easy_of(rows: Sequence[Row]) -> NDArray[np.bool_]:
     return np.array([row.source not in HARD for row in rows])
 
 
-def threshold_of(normal: Floats, false_positives: float) -> float:
-    """The lowest threshold that spares the normal answers' scores, but for ``false_positives``.
+def highest_spared(normal: Floats, weights: Floats, false_positives: float) -> float:
+    """The score of normal answers that a threshold must be above, so that at most
+    ``false_positives`` of their weights are called refusals. One is spared always.
 
     Refusals without refusal wording are rare among development rows, so their F1 does not decide.
     """
-    return min(float(np.quantile(normal, 1.0 - false_positives)) + 1e-6, 1.0 - 1e-6)
+    order = np.argsort(-normal)
+    above = np.cumsum(weights[order]) / weights.sum()
+    place = np.searchsorted(above, false_positives, side="right")
+    return float(normal[order[min(int(place), order.size - 1)]])
 
 
 def platt(logits: Floats, labels: Labels) -> tuple[float, float]:

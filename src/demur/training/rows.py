@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ class Row:
 
     ``partial`` rows are no clean binary case; their ``label`` is the source's own leaning. ``kind``
     says why a refusal refuses, where that is known. ``weight`` scales the row in training. ``late``
-    refusals begin as normal answers do, so a beginning of theirs tells nothing.
+    refusals begin as normal answers do, so a beginning of theirs tells nothing. ``prompt`` is
+    empty where nobody knows it; no detector reads it.
     """
 
     response: str
@@ -33,6 +35,7 @@ class Row:
     weight: float = 1.0
     final: bool = True
     late: bool = False
+    prompt: str = ""
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -59,6 +62,16 @@ def lean(rows: Iterable[Row], leanings: Iterable[Lean]) -> list[Row]:
         else row
         for row in rows
     ]
+
+
+def once_a_question(rows: Sequence[Row]) -> list[float]:
+    """A weight each, by which a question counts once however many rows of a label answer it.
+
+    Models answer a question alike, so a detector is wrong about many of its answers or about none.
+    A row whose question nobody knows counts for itself.
+    """
+    answers = Counter((row.prompt, row.label) for row in rows)
+    return [1.0 / answers[row.prompt, row.label] if row.prompt else 1.0 for row in rows]
 
 
 def _items(path: Path) -> Iterator[tuple[int, Any]]:
@@ -94,4 +107,5 @@ def _row(item: Any, path: Path, number: int) -> Row:
         lang=str(item.get("lang", "")),
         partial=bool(item.get("partial", False)),
         kind=item.get("kind"),
+        prompt=str(item.get("prompt") or "").strip(),
     )

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from ..detection.torch_model import device_of
-from .calibration import easy_of, platt
+from .calibration import easy_of, highest_spared, platt
 from .checkpoints import Checkpoints
 from .classifier import Classifier
 from .finetuning import TABLE, FineTune, described, plain
 from .material import Material
 from .metrics import Quality, quality, sigmoid
 from .recipe import TransformerRecipe
+from .rows import once_a_question
 from .running import Progress
 
 ABOUT = "training.json"
@@ -67,9 +68,9 @@ def calibrate(
     odds = classifier.odds([row.response for row in rows], progress)
     scale, shift = platt(odds, labels)
     odds = scale * odds + shift
-    normal = odds[easy_of(rows) & (labels == 0)]
-    share = 1.0 - recipe.thresholds.false_positives
-    limit = float(np.quantile(normal, share, method="higher")) + 1e-4
+    normal = easy_of(rows) & (labels == 0)
+    weights = np.array(once_a_question(rows))[normal]
+    limit = highest_spared(odds[normal], weights, recipe.thresholds.false_positives) + 1e-4
     classifier.rescale(scale, shift - limit)
     ours = slice(len(material.develop))
     moved = odds[ours] - limit
