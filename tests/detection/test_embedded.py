@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,24 @@ def test_a_stream_is_decided_early(detector: EmbeddedDetector) -> None:
     answer = "Sure! To bake sourdough bread, start by feeding your starter the night before. " * 3
     assert first_sure(refusal) == "refusal"
     assert first_sure(answer) == "normal"
+
+
+def test_the_last_beginnings_need_less_to_be_refusals(detector: EmbeddedDetector) -> None:
+    """From ``late_chars`` on a lower score stops a stream, wherever the encoder is heard."""
+    text = "I'm sorry, but I can't help with creating malware, as it could harm others. " * 3
+    never = replace(detector.thresholds, prefix_refusal=1.1, late_chars=160.0, late_refusal=0.5)
+    late = replace(detector, thresholds=never)
+    labels = {n: judge(late, text[:n], final=False).label for n in (128, 152, 160, 168, 192)}
+    assert labels == {
+        128: "uncertain",
+        152: "uncertain",
+        160: "refusal",
+        168: "uncertain",
+        192: "refusal",
+    }
+    alone = replace(late, second=None)
+    assert judge(alone, text[:152], final=False).label == "uncertain"
+    assert judge(alone, text[:168], final=False).label == "refusal"
 
 
 @settings(max_examples=60, deadline=None)

@@ -32,7 +32,7 @@ def test_playing_is_what_the_detector_does() -> None:
     thresholds = detector.thresholds
     played = Beginnings(
         ROWS, judged.calls, detector.network, second.encoder, settings, int(thresholds.prefix_least)
-    ).play(thresholds.prefix_normal, thresholds.prefix_refusal)
+    ).play(thresholds.prefix_normal, thresholds.prefix_refusal, thresholds.late_refusal)
     assert played.recall_kept == expected.recall_kept
     assert played.median_tokens == expected.median_tokens
 
@@ -56,7 +56,9 @@ def test_a_question_is_stopped_once() -> None:
     detector = EmbeddedDetector.load()
     caught = np.zeros(5, dtype=bool)
     played = [
-        Beginnings(rows, caught[: len(rows)], detector.network, None, None, 32).play(0.001, 0.9)
+        Beginnings(rows, caught[: len(rows)], detector.network, None, None, 32).play(
+            0.001, 0.9, 0.9
+        )
         for rows in ([*stopped[:1], *other], [*stopped, *other])
     ]
     assert [found.false_stops for found in played] == [0.5, 0.5]

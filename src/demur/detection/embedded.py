@@ -52,6 +52,8 @@ class Thresholds:
     prefix_refusal: float
     prefix_least: float
     kind: float
+    late_chars: float = math.inf
+    late_refusal: float = 1.0
 
 
 def in_doubt(outputs: NDArray[Any], doubt: Floats) -> Any:
@@ -241,11 +243,17 @@ class EmbeddedDetector:
     def _beginning(self, raw: str, score: float, kinds: list[float]) -> Verdict:
         if len(raw.encode("utf-8", "replace")) < self.thresholds.prefix_least:
             return self._verdict("uncertain", score)
-        if score >= self.thresholds.prefix_refusal:
+        if score >= self._stops_from(raw):
             return self._verdict("refusal", score, self._kind(kinds))
         if score < self.thresholds.prefix_normal:
             return self._verdict("normal", score)
         return self._verdict("uncertain", score)
+
+    def _stops_from(self, raw: str) -> float:
+        late = len(raw) >= self.thresholds.late_chars
+        # The network alone is too often wrong at that score.
+        heard = self.second is None or self.second.takes(raw)
+        return self.thresholds.late_refusal if late and heard else self.thresholds.prefix_refusal
 
     def _verdict(self, label: Any, score: float, kind: Kind | None = None) -> Verdict:
         return Verdict(
@@ -267,6 +275,7 @@ class EmbeddedDetector:
                 refusal=threshold,
                 prefix_normal=min(own.prefix_normal, threshold),
                 prefix_refusal=max(own.prefix_refusal, threshold),
+                late_refusal=max(own.late_refusal, threshold),
             ),
         )
 

@@ -24,12 +24,13 @@ Floats = NDArray[np.float64]
 ENDS = np.arange(STEP_CHARS, CAP_CHARS + 1, STEP_CHARS)
 NORMAL = (0.001, 0.002, 0.004, 0.006, 0.01, 0.015, 0.02, 0.03, 0.05, 0.08)
 STOP = (0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
+LATE = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 _NEVER = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What two thresholds do: shares of the normal rows, and of the refusals caught whole.
+    """What thresholds do: shares of the normal rows, and of the refusals caught whole.
 
     In ``false_stops`` a question counts once, however many rows answer it.
     """
@@ -75,12 +76,13 @@ class Beginnings:
             if encoder is not None and second is not None:
                 self._ask(index, starts, logits, encoder, second)
 
-    def play(self, normal: float, stop: float) -> Played:
-        """Every row as a stream with these thresholds."""
+    def play(self, normal: float, stop: float, late: float) -> Played:
+        """Every row as a stream with these thresholds; ``late`` is for stopping at the last."""
         unsure = (self._network >= normal) & (self._network < stop)
         scores = np.where(unsure & ~np.isnan(self._both), self._both, self._network)
         open_ = self._running & ~self._early
-        released, stopped = open_ & (scores < normal), open_ & (scores >= stop)
+        stops = np.where(ENDS < CAP_CHARS, stop, late)
+        released, stopped = open_ & (scores < normal), open_ & (scores >= stops)
         decided = released | stopped
         first = np.where(decided.any(axis=1), decided.argmax(axis=1), -1)
         rows = np.arange(first.size)
@@ -122,14 +124,14 @@ class Beginnings:
             self._both[index, place] = sigmoid(mixed + weights["shift"])
 
 
-def choose(found: Beginnings, settings: ThresholdSettings) -> tuple[float, float]:
-    """The thresholds that keep most of the recall of whole texts within the settings' limits.
+def choose(found: Beginnings, settings: ThresholdSettings) -> tuple[float, float, float]:
+    """What ``play`` takes to keep most of the recall of whole texts within the settings' limits.
 
-    Where no pair is within them, the one that breaks them least.
+    Where none are within them, those that break them least.
     """
 
-    def rank(pair: tuple[float, float]) -> tuple[float, float]:
-        played = found.play(*pair)
+    def rank(thresholds: tuple[float, float, float]) -> tuple[float, float]:
+        played = found.play(*thresholds)
         excess = (
             max(0.0, played.false_stops / settings.false_stops - 1.0)
             + max(0.0, played.median_tokens / settings.held_median - 1.0)
@@ -137,4 +139,5 @@ def choose(found: Beginnings, settings: ThresholdSettings) -> tuple[float, float
         )
         return excess, -played.recall_kept
 
-    return min(product(NORMAL, STOP), key=rank)
+    considered = (found for found in product(NORMAL, STOP, LATE) if found[2] <= found[1])
+    return min(considered, key=rank)

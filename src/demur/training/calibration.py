@@ -14,6 +14,7 @@ from ..detection.network import Network
 from .beginnings import Beginnings, choose
 from .fitting import answers_of
 from .material import HARD
+from .measuring import CAP_CHARS
 from .metrics import sigmoid
 from .recipe import EncoderSettings, ThresholdSettings
 from .regression import regress
@@ -69,7 +70,7 @@ def calibrate(
         settings,
         thresholds.least_bytes,
     )
-    normal, stop = choose(begun, thresholds)
+    normal, stop, late = choose(begun, thresholds)
     return {
         "calibration": {"scale": scale, "shift": shift + move},
         "thresholds": {
@@ -77,6 +78,8 @@ def calibrate(
             "prefix_normal": normal,
             "prefix_refusal": stop,
             "prefix_least": thresholds.least_bytes,
+            "late_chars": CAP_CHARS,
+            "late_refusal": late,
             "kind": thresholds.kind,
         },
         "second": settings,
