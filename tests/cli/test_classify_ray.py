@@ -126,3 +126,16 @@ def test_a_bad_line_is_told_after_what_was_judged(tmp_path: Path) -> None:
     assert (plain.returncode, ray.returncode) == (2, 2)
     assert ray.stdout == plain.stdout
     assert ray.stderr.splitlines()[-1] == plain.stderr.splitlines()[-1]
+
+
+@with_ray
+def test_a_cluster_that_is_not_there_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says where Ray was looked for and what to do, without a traceback."""
+    monkeypatch.setenv("RAY_ADDRESS", "not-a-scheme://nowhere")
+    done = classify(written(tmp_path / "rows.jsonl", 2), "--ray")
+    assert done.returncode == 2
+    assert "RAY_ADDRESS is not-a-scheme://nowhere" in done.stderr
+    assert "leave --ray out" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -7,6 +7,7 @@ verdicts. What cannot be read or judged travels as the row that says so, to be t
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -147,7 +148,7 @@ def judged(
     """How far the file is read, the group and the verdict of each row, in the file's order.
 
     Uses the cluster that ``RAY_ADDRESS`` names, else the cores of this machine. Raises
-    ``InputError`` at the row that cannot be judged.
+    ``InputError`` where Ray does not start, and at the row that cannot be judged.
     """
     with redirect_stdout(sys.stderr):  # Ray tells its troubles on standard output
         ray = _started()
@@ -192,7 +193,15 @@ def _started() -> Any:
     import logging
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+    try:
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+    except Exception as error:  # Ray raises plain exceptions, and others than it documents
+        address = os.environ.get("RAY_ADDRESS")
+        where = f"RAY_ADDRESS is {address}" if address else "RAY_ADDRESS names no cluster"
+        said = printable(" ".join(str(error).split())[:300])
+        raise InputError(
+            f"--ray: Ray did not start ({where}): {said}; see to its cluster, or leave --ray out"
+        ) from error
     return ray
 
 
