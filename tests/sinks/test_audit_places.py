@@ -63,7 +63,7 @@ def test_a_pipe_that_is_read_later(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         sink(outcome(number))
     assert not sink.flush(0.05)
     # Open for both, it has no end when a writer is done.
-    with open(os.open(path, os.O_RDWR)) as file:
+    with os.fdopen(os.open(path, os.O_RDWR)) as file:
         lines = [file.readline() for _ in range(500)]
     assert ids("".join(lines)) == [str(number) for number in range(500)]
     sink.close()
