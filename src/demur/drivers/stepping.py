@@ -68,7 +68,7 @@ class Stepwise:
             await self._run(await effects.after(self._flow, self.wanted))
 
     async def leave(self) -> None:
-        """Nobody has been called, and nobody will be: the flow records that."""
+        """Nobody answers the wanted call, and nobody else will be called: the flow records that."""
         with suppress(ConsumerLeft):
             await self._run(partial(self._flow.throw, ConsumerLeft()))
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import InputError
 from ..lines import FAILURES, unpacked, unreadable
 from ..sinks.database import engine_for, table
-from ..sinks.lines import rotated
+from ..sinks.lines import real, rotated
 from .restoring import Entry, restored
 
 
@@ -61,7 +61,7 @@ def _parts(source: str) -> list[_File | _Database]:
     if path.is_dir():
         raise InputError(f"{path}: is a directory; name the audit log in it")
     older: list[Path] = []
-    while (found := rotated(path, len(older) + 1)).is_file():
+    while (found := rotated(real(path), len(older) + 1)).is_file():
         older.append(found)
     return [_File(found) for found in (*reversed(older), path)]
 

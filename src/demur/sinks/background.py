@@ -238,6 +238,8 @@ class _State:
             self._run()
         elif thread is not None and thread is not threading.current_thread():
             thread.join(CLOSE_SECONDS)
+            if waiting := len(self._items) + self._writing:
+                _log.error("%s: %d records still wait to be written", self._name, waiting)
         if self.lost:
             _log.error("%s: %d records were lost", self._name, self.lost)
 

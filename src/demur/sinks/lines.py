@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..errors import PolicyError
 from .background import NotNowError
@@ -17,17 +18,21 @@ try:
 except ImportError:  # Windows: there only one process may write to a file
     fcntl = None  # type: ignore[assignment]
 
+_AT_ONCE: Final = getattr(os, "O_NONBLOCK", 0)
+_WORDS: Final = {errno.ENXIO: "nobody reads this pipe"}
+
 
 class LinesWriter:
     """Appends to ``path``; beyond ``max_bytes`` it becomes ``path.1``, that ``path.2``, and so on.
 
     Many processes may share a file: each batch is one append under a lock, and the file is opened
-    for each, so others may rotate it too. A batch is written wholly or not at all. Raises
-    ``PolicyError`` where the path can never be written to.
+    for each, so others may rotate it too. A batch is written wholly or not at all. A file that
+    ``path`` links to is rotated where it is. Raises ``PolicyError`` where the path can never be
+    written to.
     """
 
     def __init__(self, path: str | Path, *, max_bytes: int, keep: int) -> None:
-        self.path = Path(path).expanduser().absolute()
+        self.path = real(Path(path).expanduser().absolute())
         self._max_bytes = max_bytes
         self._keep = keep
         if self.path.is_dir():
@@ -42,7 +47,8 @@ class LinesWriter:
         try:
             self._append(data)
         except OSError as error:
-            raise NotNowError(error.strerror or str(error)) from error
+            told = _WORDS.get(error.errno or 0) or error.strerror or str(error)
+            raise NotNowError(told) from error
 
     def close(self) -> None:
         """Nothing is open between batches."""
@@ -71,9 +77,12 @@ class LinesWriter:
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
-        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        # Opening a pipe would wait for its reader, where nothing could end or tell of the wait.
+        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _AT_ONCE, 0o600)
         try:
             if fcntl is not None:
+                # Once open it is to wait: a pipe takes no more than it has room for at once.
+                os.set_blocking(file, True)
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield file
         finally:
@@ -102,3 +111,9 @@ class LinesWriter:
 def rotated(path: Path, number: int) -> Path:
     """The name of the ``number``-th youngest of the files that were rotated away."""
     return path.with_name(f"{path.name}.{number}")
+
+
+def real(path: Path) -> Path:
+    """The file that ``path`` links to, there or not. What else it may lead to has no other name."""
+    found = path.resolve()
+    return found if found.is_file() or not path.exists() else path

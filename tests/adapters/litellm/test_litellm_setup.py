@@ -14,6 +14,7 @@ pytest.importorskip("litellm")
 
 from demur.adapters.litellm import setup
 from demur.adapters.litellm.setup import PolicyFile, Setup
+from demur.policy import Policy, load_policy
 
 POLICY = "version: 1\nmode: {mode}\n"
 
@@ -83,6 +84,12 @@ def test_how_often_a_version_is_tried(tmp_path: Path, monkeypatch: pytest.Monkey
         assert 5 <= len(tries) <= 10
 
 
+def look(file: PolicyFile) -> None:
+    """Look until a version that stays is taken over."""
+    for _ in range(2):
+        file.look()
+
+
 def told(caplog: pytest.LogCaptureFixture) -> int:
     return sum("the new policy is not used" in r.getMessage() for r in caplog.records)
 
@@ -96,8 +103,59 @@ def test_a_file_put_back_in_place_is_seen(tmp_path: Path) -> None:
     path.write_text("version: 1\nmode: enforce\n")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert path.stat().st_size == before.st_size
-    file.look()
+    look(file)
     assert file.current.policy.mode == "enforce"
+
+
+def test_a_file_that_is_being_written(tmp_path: Path) -> None:
+    """The half of a policy may be a policy too, which nobody wrote: it waits for the rest."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY.format(mode="enforce"))
+    seen: list[str] = []
+    file = PolicyFile(path, None, lambda new: seen.append(new.policy.mode))
+    whole = POLICY.format(mode="shadow")
+    for end in (0, whole.index("mode"), len(whole)):
+        path.write_text(whole[:end])
+        file.look()
+        assert file.current.policy.mode == "enforce"
+    file.look()
+    assert seen == ["shadow"]
+
+
+def test_a_file_that_is_written_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read then is not used."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY.format(mode="enforce"))
+    file = PolicyFile(path, None, lambda _: None)
+    path.write_text("version: 1\n")
+    load = setup.load_policy
+
+    def interrupted(path: Path) -> Policy:
+        found = load(path)
+        path.write_text("version: 1\nmode: shadow\n")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(setup, "load_policy", interrupted)
+        look(file)
+    before = file.current.policy
+    look(file)
+    assert before.fingerprint == load_policy({"version": 1, "mode": "enforce"}).fingerprint
+    assert file.current.policy.mode == "shadow"
+
+
+def test_a_file_that_is_gone_for_a_moment(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As while an editor saves it: nobody is told."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY.format(mode="enforce"))
+    file = PolicyFile(path, None, lambda _: None)
+    path.unlink()
+    file.look()
+    path.write_text(POLICY.format(mode="shadow"))
+    look(file)
+    assert (file.current.policy.mode, told(caplog)) == ("shadow", 0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

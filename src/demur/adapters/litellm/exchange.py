@@ -49,7 +49,8 @@ class Exchange:
     policy made the first call fail; ``own`` are the groups that the operator wants called for that.
     ``gives_back`` says that the Router serves a filtered response that nobody else answers for.
     ``start`` is where it starts: at the model asked for, unless the pre-call hook finds another.
-    ``rows`` are those of dropped attempts, not yet logged, which ``numbers`` counts.
+    ``rows`` are those of dropped attempts, not yet logged, which ``numbers`` counts. ``unwatch``
+    ends the watch on the task the request is answered in, if there is one.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Exchange:
         self.gives_back = False
         self.rows: list[Row] = []
         self.numbers = count()
+        self.unwatch: Callable[[], object] | None = None
         self.detector = detector
         self._sink = sink
         self._noted = _Noted(detector)
@@ -251,10 +253,7 @@ class Exchange:
         """The request has failed as a whole, with ``error``: what is not on record yet is noted."""
         if self.outcome is not None:
             return
-        if self.stream:
-            flow = stream_flow(self.plan, self.start)
-            self._steps = Stepwise(flow, self, self._noted, self.store)
-        await self._begin()
+        await self._begin_anyhow()
         if not self.called:
             await self._steps.leave()
         try:
@@ -264,6 +263,13 @@ class Exchange:
         except Exception as raised:
             if raised is not error and raised is not self.refused:
                 raise
+
+    async def leave(self) -> None:
+        """Whoever waited was cancelled, and the call that is wanted with it: what is not on record
+        yet is noted."""
+        if self.outcome is None:
+            await self._begin_anyhow()
+            await self._steps.leave()
 
     async def usable(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
         return await self.rights(targets) if self._routed else ()
@@ -276,6 +282,13 @@ class Exchange:
         if not self._begun:
             self._begun = True
             await self._steps.start()
+
+    async def _begin_anyhow(self) -> None:
+        """Begin also a stream's flow, of which no stream has been opened."""
+        if self.stream:
+            flow = stream_flow(self.plan, self.start)
+            self._steps = Stepwise(flow, self, self._noted, self.store)
+        await self._begin()
 
     async def _skip_to(self, group: str | None) -> None:
         """Attempts the Router made, or left out, without a response to show for it."""

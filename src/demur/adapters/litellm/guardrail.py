@@ -163,6 +163,7 @@ class DemurGuardrail(CustomGuardrail):
             kwargs["mock_response"] = chain.KEPT
         call_after_all(found, kwargs)
         let_failures_into_the_log(logging_obj)
+        self._attempts.watch(found)
         found.called = True
         return kwargs
 

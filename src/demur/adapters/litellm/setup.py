@@ -74,10 +74,10 @@ class PolicyFile:
     """The setup a policy file describes, as of its last version that could be used.
 
     A thread looks at the file every ``LOOK_SECONDS``, from the first time ``current`` is asked
-    for in a process, as long as this object is in use. A version that cannot be used changes
-    nothing: it is logged, and counted where the policy has metrics. It is tried again, ever more
-    rarely, as what it lacks may come later. ``changed`` is called, on that thread, with each new
-    setup before it is used.
+    for in a process, as long as this object is in use. A version that two looks in a row have found
+    is taken over. One that cannot be used changes nothing: it is logged, and counted where the
+    policy has metrics. It is tried again, ever more rarely, as what it lacks may come later.
+    ``changed`` is called, on that thread, with each new setup before it is used.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class PolicyFile:
         self._own = own
         self._changed = changed
         self._sinks = sinks
-        self._stamp = _stamp(self._path)
+        self._stamp = self._seen = _stamp(self._path)
         self._complaint: str | None = None
         self._apart = self._skip = 0
         self._setup = Setup.of(load_policy(path), own, sinks=sinks)
@@ -116,8 +116,12 @@ class PolicyFile:
         return self._setup
 
     def look(self) -> None:
-        """Take over a new version of the file, if there is one and it can be used."""
+        """Take over a new version of the file, if there is one that stays and can be used."""
         stamp = _stamp(self._path)
+        if stamp != self._seen:
+            # It may be in the middle of being written, and half of a policy may be one, too.
+            self._seen = stamp
+            return
         if stamp != self._stamp:
             self._stamp, self._complaint, self._apart = stamp, None, 1
         elif self._complaint is None:
@@ -127,7 +131,10 @@ class PolicyFile:
             return
         before = self._setup
         try:
-            setup = Setup.of(load_policy(self._path), self._own, before, self._sinks)
+            policy = load_policy(self._path)
+            if _stamp(self._path) != stamp:
+                return
+            setup = Setup.of(policy, self._own, before, self._sinks)
             self._changed(setup)
         except Exception as error:  # noqa: BLE001 - the policy before goes on, whatever it was
             self._skip, self._apart = self._apart - 1, min(2 * self._apart, MOST_LOOKS_APART)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping
+from functools import partial
 from typing import Any
 
 from litellm.integrations.custom_guardrail import CustomGuardrail
@@ -138,13 +139,28 @@ class Attempts:
         row = Row(logging_obj, response, next(found.numbers))
         row.mark(marks_of(self._guardrail, found.plan, found.verdict, found.seconds))
         found.rows.append(row)
-        # Whatever becomes of the request: a caller who leaves has it cancelled.
+        self.watch(found)
+
+    def watch(self, found: Exchange) -> None:
+        """Settle the request whatever becomes of it: a caller who leaves has it cancelled, and so
+        has a server that ends. No hook is told of either."""
         task = asyncio.current_task()
-        if task is not None and len(found.rows) == 1:
-            task.add_done_callback(lambda _: self._write(found))
+        if task is not None and found.unwatch is None:
+            ended = partial(self._ended, found)
+            task.add_done_callback(ended)
+            # The task may be one that goes on to other requests.
+            found.unwatch = partial(task.remove_done_callback, ended)
+
+    def _ended(self, found: Exchange, task: asyncio.Task[Any]) -> None:
+        self._write(found)
+        if task.cancelled():
+            self._background.run(found.leave())
 
     def _write(self, found: Exchange, kept: Any = None) -> None:
         """Log what was dropped. The row of ``kept``, which is served after all, settles."""
+        if found.unwatch is not None:
+            found.unwatch()
+            found.unwatch = None
         rows, found.rows = found.rows, []
         for row in rows:
             if kept is not None and row.response is kept:
