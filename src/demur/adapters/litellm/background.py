@@ -25,4 +25,4 @@ class Background:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            _log.warning("demur: a refused attempt is not logged: %s", type(error).__name__)
+            _log.warning("demur: an attempt is not logged: %s", type(error).__name__)
