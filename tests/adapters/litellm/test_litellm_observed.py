@@ -10,7 +10,7 @@ from urllib.request import Request, urlopen
 
 import proxy_stage
 import pytest
-from official import SDKS, Sdk
+from official import ASK, SDKS, Sdk
 from otlp_collector import OtlpCollector, Span
 from prometheus_client.parser import text_string_to_metric_families
 from proxy_scene import REFUSAL, SECOND, rule
@@ -18,7 +18,7 @@ from proxy_stage import MASTER_KEY, Proxy, skip_without_proxy
 
 from demur.testing import Upstream
 
-pytest.importorskip("openai")
+openai = pytest.importorskip("openai")
 pytest.importorskip("anthropic")
 
 surfaces = pytest.mark.parametrize("sdk", SDKS, ids=lambda sdk: sdk.surface)
@@ -157,3 +157,21 @@ def test_spans_of_attempts(
     assert request.end >= max(span.end for span in found)
     if not (stream and model == "both"):  # whose first stream is held until the last has refused
         assert all(one.end <= after.start for one, after in pairwise(found))
+
+
+def test_a_caller_who_leaves_while_it_is_held(proxy: Proxy, collector: OtlpCollector) -> None:
+    """The request's span ends all the same, though nobody is served."""
+    before = {span.id for span in collector.wait_for(lambda _: True)}
+    with (
+        openai.OpenAI(
+            base_url=f"{proxy.url}/v1", api_key=MASTER_KEY, max_retries=0, timeout=0.25
+        ) as client,
+        pytest.raises(openai.APITimeoutError),
+    ):
+        for _ in client.chat.completions.create(model="slow", messages=ASK, stream=True):
+            pass
+
+    def ended(spans: list[Span]) -> bool:
+        return any(span.name == REQUEST and span.id not in before for span in spans)
+
+    assert ended(collector.wait_for(ended, seconds=10))
