@@ -23,6 +23,8 @@ class Span:
     trace: bytes
     id: bytes
     parent: bytes  # empty at the root of a trace
+    start: int  # in nanoseconds, as the end
+    end: int
     events: tuple[tuple[str, dict[str, str]], ...]  # names and their attributes that are strings
 
 
@@ -87,4 +89,5 @@ def _span(span: Any) -> Span:
         (event.name, {pair.key: pair.value.string_value for pair in event.attributes})
         for event in span.events
     )
-    return Span(span.name, span.trace_id, span.span_id, span.parent_span_id, events)
+    ids = span.trace_id, span.span_id, span.parent_span_id
+    return Span(span.name, *ids, span.start_time_unix_nano, span.end_time_unix_nano, events)

@@ -75,7 +75,8 @@ def test_guardrail_record(proxy: Proxy, sdk: Sdk, stream: bool) -> None:
 
 @surfaces
 def test_a_fallback_that_errs(proxy: Proxy, sdk: Sdk) -> None:
-    """An error of a fallback's is logged as what it is, beside what was refused and served."""
+    """An error of a fallback's is logged as what it is, beside what was refused and served; the
+    guardrail has judged nothing there."""
     before = proxy.count_records()
     sdk.ask(proxy, "after-broken", stream=False)
     rows = proxy.records_after(before, 3)
@@ -84,6 +85,7 @@ def test_a_fallback_that_errs(proxy: Proxy, sdk: Sdk) -> None:
         ("success", "after-broken"),
         ("success", "second"),
     ]
+    assert not [row for row in rows if row["status"] == "failure" and row["guardrails"]]
     before = proxy.count_records()
     assert sdk.ask(proxy, "only-broken", stream=False)[0] == REFUSAL
     rows = proxy.records_after(before, 2)

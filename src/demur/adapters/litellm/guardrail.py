@@ -29,7 +29,7 @@ from .calling import CallingPort
 from .edge import fail_open
 from .exchange import Exchange
 from .headers import headers_of
-from .marks import mark, show_outcome
+from .marks import forget_record, mark, show_outcome
 from .once import check_loaded_once, stands_aside
 from .parking import parking_of
 from .requests import choices_of, matchable, opted_out, through_proxy
@@ -162,6 +162,7 @@ class DemurGuardrail(CustomGuardrail):
         if found.owed is not None:
             kwargs["mock_response"] = chain.KEPT
         call_after_all(found, kwargs)
+        forget_record(self, kwargs)
         let_failures_into_the_log(logging_obj)
         self._attempts.watch(found)
         found.called = True

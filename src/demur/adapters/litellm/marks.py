@@ -47,6 +47,13 @@ def _of_others(guardrail: CustomGuardrail, records: Any) -> Iterable[Any]:
             yield entry
 
 
+def forget_record(guardrail: CustomGuardrail, data: dict[str, Any]) -> None:
+    """Keep the record of the attempt before off the next one's row, which may fail unjudged."""
+    metadata = bucket(data)
+    if RECORDS in metadata:
+        metadata[RECORDS] = list(_of_others(guardrail, metadata[RECORDS]))
+
+
 def record_of(
     guardrail: CustomGuardrail, verdict: Verdict | None, seconds: float, *, replaced: bool = False
 ) -> list[Any]:

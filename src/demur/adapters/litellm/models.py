@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from itertools import count
 from typing import Any
@@ -154,7 +155,7 @@ class AsyncStream:
 @dataclass(slots=True, eq=False)
 class _Opened:
     """One stream. ``place`` is its attempt's in the outcome, ``text`` what it has said while nobody
-    got any of it."""
+    got any of it, last at ``read_at``."""
 
     native: Any
     place: int
@@ -162,6 +163,7 @@ class _Opened:
     reader: ItemReader
     text: str = ""
     ended: bool = False
+    read_at: datetime | None = None
 
     @property
     def logging_obj(self) -> Any:
@@ -194,6 +196,7 @@ class _Port:
     def _read(self, stream: _Opened, item: Any) -> Chunk:
         chunk = stream.reader.read(item)
         if self._record is None:
+            stream.read_at = datetime.now()
             stream.text += "".join(delta.text + delta.refusal for delta in chunk.deltas)
         return chunk
 
@@ -204,7 +207,7 @@ class _Port:
             self._dropped.append(stream)
 
     def _log(self, stream: _Opened, attempt: Attempt) -> None:
-        row = Row(stream.logging_obj, None)
+        row = Row(stream.logging_obj, None, end=stream.read_at)
         if attempt.verdict is not None and self._plan.tags:
             row.mark({"tags": list(tags_of_verdict(attempt.verdict))})
         self._write(row, counted(self._request, row.model, stream.text, attempt.usage))

@@ -28,18 +28,22 @@ _BUCKETS: Final = ("metadata", "litellm_metadata")
 _STREAM: Final = "has_dispatched_final_stream_success"
 _SAID: Final = ("content", "text", "arguments", "output")
 _FAILURES: Final = ("async_failure", "sync_failure")
+_SPAN: Final = "litellm_parent_otel_span"
 
 
 class Row:
     """What is to be logged of one attempt. Nothing said or logged later changes it.
 
-    ``response`` is the attempt's own, ``number`` counts those of a request.
+    ``response`` is the attempt's own, ``number`` counts those of a request. It has ended at
+    ``end``, if not now.
     """
 
-    def __init__(self, logging_obj: Any, response: Any, number: int = 0) -> None:
+    def __init__(
+        self, logging_obj: Any, response: Any, number: int = 0, *, end: datetime | None = None
+    ) -> None:
         self.response = response
         self._number = number
-        self._end = datetime.now()
+        self._end = end or datetime.now()
         self._attempt = copy.copy(logging_obj)
         details = dict(logging_obj.model_call_details)
         params = dict(details.get("litellm_params") or {})
@@ -54,14 +58,22 @@ class Row:
     def mark(self, marks: Marks) -> None:
         put_marks(self._attempt, marks)
 
+    def end_request_now(self) -> None:
+        """Have the row end its request in a trace as it is written, later than itself."""
+        for metadata, span in _spans(self._attempt):
+            from .spans import EndsNow
+
+            metadata[_SPAN] = EndsNow(span)
+
     def set_aside(self) -> None:
-        """Have the row settle nothing that is reserved for its request: another one will.
+        """Have the row settle nothing of its request, what is reserved or a span: another one will.
 
         It gets an identifier of its own, of the form LiteLLM has for them.
         """
         details = self._attempt.model_call_details
         params = details["litellm_params"]
         params.update({name: without_budget_reservation(params[name]) for name in _BUCKETS})
+        leave_request_open(self._attempt)
         own = f"{details.get('litellm_call_id')}-attempt-{self._number}"
         self._attempt.litellm_call_id = details["litellm_call_id"] = own
 
@@ -90,6 +102,21 @@ def put_marks(logging_obj: Any, marks: Marks) -> None:
     for metadata in logged(logging_obj):
         merge_tags(metadata, marks["tags"])
         metadata.update({name: value for name, value in marks.items() if name != "tags"})
+
+
+def leave_request_open(logging_obj: Any) -> None:
+    """Have LiteLLM not end the request in a trace where it logs this attempt: it goes on."""
+    for metadata, span in _spans(logging_obj):
+        from .spans import left_open
+
+        metadata[_SPAN] = left_open(span)
+
+
+def _spans(logging_obj: Any) -> Iterator[tuple[dict[str, Any], Any]]:
+    for metadata in logged(logging_obj):
+        span = metadata.get(_SPAN)
+        if hasattr(span, "get_span_context"):
+            yield metadata, span
 
 
 def keep_out_of_the_log(logging_obj: Any) -> None:

@@ -16,7 +16,7 @@ from .background import Background
 from .exchange import Exchange
 from .headers import show_in_stream
 from .marks import mark, marks_of, marks_of_served
-from .rows import Row, counted, put_marks
+from .rows import Row, counted, leave_request_open, put_marks
 from .stream import Source, StreamPort
 
 _log = logging.getLogger("demur")
@@ -98,6 +98,8 @@ class Settlement:
                 continue
             attempt = outcome.attempts[source.attempt]
             self._settled.add(source.attempt)
+            if outcome.ending != "abandoned":  # else its row is the last one of the request
+                leave_request_open(source.logging_obj)
             self._log_dropped(source, attempt)
 
     def _log_dropped(self, source: Source, attempt: Attempt) -> None:
@@ -106,7 +108,7 @@ class Settlement:
         if not source.claimed:
             self._leave(source)
             return
-        row = Row(source.logging_obj, None)
+        row = Row(source.logging_obj, None, end=source.read_at)
         text = source.held_text(self._found.surface)
         response = counted(self._request, row.model, text, attempt.usage)
         self._background.run(row.write_counted(response))

@@ -6,12 +6,17 @@ What comes out are LiteLLM's own items, untouched.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import count
 from typing import Any
 
 import anyio
+from litellm.router_utils.fallback_event_handlers import (
+    log_failure_fallback_event,
+    log_success_fallback_event,
+)
 
 from ...detection import Detector
 from ...drivers.awaiting import AwaitingStream
@@ -19,6 +24,7 @@ from ...errors import RefusedError
 from ...flow.plan import Plan
 from ...flow.stream import stream_flow
 from ...vocabulary import Chunk, Completion, Outcome, Target
+from .background import Background
 from .chain import AttemptRefusedError, stand_in
 from .exchange import KEY, Exchange, NotReachedError
 from .headers import shown_group, shown_hops
@@ -31,6 +37,7 @@ from .stream_usage import STRIP, with_usage
 from .surfaces import CHAT, ItemReader, Surface, opening
 
 _log = logging.getLogger("demur")
+_telling = Background()
 
 _OF_THE_FIRST_CALL = frozenset(
     {"litellm_call_id", "litellm_logging_obj", "deployment", "content_policy_fallbacks"}
@@ -44,6 +51,7 @@ class Source:
 
     ``unreleased`` are the items read from it that nobody has got yet. ``logging_obj`` is LiteLLM's,
     ``parking`` holds back what it logs of a fallback. It logs no stream that is ``claimed``.
+    ``read_at`` is when something was last read: who is held does not answer any more.
     """
 
     native: Any
@@ -56,6 +64,7 @@ class Source:
     ended: bool = False
     failed: bool = False
     claimed: bool = False
+    read_at: datetime | None = None
 
     def held_text(self, surface: Surface) -> str:
         """The text of what nobody has got."""
@@ -100,8 +109,7 @@ class StreamPort:
         request = fallback_request(self._request, target, parking)
         if self.exchange.surface is CHAT:
             request = with_usage(request, self._router)
-        with anyio.fail_after(timeout):
-            native = await call_on_router(self.exchange.surface, self._router, request)
+        native = await call_fallback(self.exchange, self._router, request, timeout)
         logging_obj = parking.logging_obj or getattr(native, "logging_obj", None)
         return self._source(native, place, logging_obj, parking)
 
@@ -125,6 +133,7 @@ class StreamPort:
             self.failure = error
             stream.failed = True
             raise
+        stream.read_at = datetime.now()
         stream.unreleased.append(item)
         return stream.reader.read(item)
 
@@ -155,10 +164,23 @@ class StreamPort:
         return source
 
 
-def call_on_router(surface: Surface, router: Any, request: Mapping[str, Any]) -> Awaitable[Any]:
-    """What the Router answers, by its public method for the surface."""
-    made: Awaitable[Any] = getattr(router, surface.router_call)(**request)
-    return made
+async def call_fallback(
+    exchange: Exchange, router: Any, request: dict[str, Any], timeout: float | None = None
+) -> Any:
+    """What the Router answers, by its public method for the surface.
+
+    Its callbacks are told of fallbacks that it chooses itself: of this one they are told here.
+    """
+    asked = exchange.plan.requested.model
+    refused = AttemptRefusedError(asked)
+    try:
+        with anyio.fail_after(timeout):
+            native = await getattr(router, exchange.surface.router_call)(**request)
+    except Exception:
+        _telling.run(log_failure_fallback_event(asked, request, refused))
+        raise
+    _telling.run(log_success_fallback_event(asked, request, refused))
+    return native
 
 
 def fallback_request(

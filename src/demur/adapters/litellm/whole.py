@@ -24,7 +24,7 @@ from .headers import mark_fallback, shown_group, shown_hops
 from .marks import mark, marks_of, marks_of_served, show_outcome
 from .rows import Row, keep_failure_out_of_the_log, keep_out_of_the_cache, keep_out_of_the_log
 from .spend import metadata_of
-from .stream import call_on_router, fallback_request
+from .stream import call_fallback, fallback_request
 from .surfaces import in_own_shape
 
 
@@ -99,7 +99,7 @@ class Attempts:
         """
 
         def make(target: Target) -> Awaitable[Any]:
-            return call_on_router(found.surface, router, fallback_request(data, target))
+            return call_fallback(found, router, fallback_request(data, target))
 
         group = shown_group(response)
         found.replace_first(chain.stand_in(found.plan, group, shown_hops(response)))
@@ -165,6 +165,7 @@ class Attempts:
         for row in rows:
             if kept is not None and row.response is kept:
                 row.mark(marks_of_served(self._guardrail, found))
+                row.end_request_now()
             else:
                 row.set_aside()
             self._background.run(row.write())
