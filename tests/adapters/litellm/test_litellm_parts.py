@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from time import sleep
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +23,7 @@ from demur.adapters.litellm.exchange import KEY, Exchange, find
 from demur.adapters.litellm.headers import headers_of
 from demur.adapters.litellm.reasons import unfolded
 from demur.adapters.litellm.routers import Chains, holding, never_again
-from demur.adapters.litellm.stream import StreamPort, relay
+from demur.adapters.litellm.stream import TURN_SECONDS, StreamPort, relay
 from demur.adapters.litellm.surfaces import (
     CHAT,
     ItemReader,
@@ -315,3 +317,29 @@ def test_bytes_with_an_error_in_them() -> None:
     assert messages is not None
     chunk = ItemReader(messages).read(said + b"event: error\ndata: {}\n\n" + said)
     assert ([d.text for d in chunk.deltas], chunk.opaque) == (["Hi"], True)
+
+
+async def test_a_stream_that_is_always_ready_lets_others_run() -> None:
+    """Other tasks of the event loop get their turn between the chunks of a released stream."""
+    turns: list[int] = []
+    texts = ["Sure, ", "here ", "it ", "is. "] + ["More. "] * 20
+
+    class Busy(FirstStream):
+        async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+            async for item in super().__aiter__():
+                sleep(TURN_SECONDS)  # noqa: ASYNC251 - it is to keep the loop to itself
+                turns.append(ticks)
+                yield item
+
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0)
+            ticks += 1
+
+    ticking = asyncio.create_task(tick())
+    assert await relayed(Busy(*texts)) == texts
+    ticking.cancel()
+    assert len(set(turns)) == len(texts)

@@ -5,11 +5,13 @@ What comes out are LiteLLM's own items, untouched.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -35,6 +37,9 @@ from .rows import keep_stream_out_of_the_log
 from .spend import bucket_name, metadata_of
 from .stream_usage import STRIP, with_usage
 from .surfaces import CHAT, ItemReader, Surface, opening
+
+TURN_SECONDS = 0.005
+"""For how long a stream may keep the event loop to itself."""
 
 _log = logging.getLogger("demur")
 _telling = Background()
@@ -87,6 +92,7 @@ class StreamPort:
         self._places = count()
         self.served: Source | None = None
         self.failure: Exception | None = None
+        self._ran_from = monotonic()
 
     @property
     def first(self) -> Source | None:
@@ -124,6 +130,7 @@ class StreamPort:
         return group != target.model and group in self.exchange.plan.models
 
     async def read(self, stream: Source) -> Chunk | None:
+        await self._give_way()
         try:
             item = await stream.items.__anext__()
         except StopAsyncIteration:
@@ -136,6 +143,12 @@ class StreamPort:
         stream.read_at = datetime.now()
         stream.unreleased.append(item)
         return stream.reader.read(item)
+
+    async def _give_way(self) -> None:
+        """Let other requests run: a stream that is always ready would never do so itself."""
+        if monotonic() - self._ran_from >= TURN_SECONDS:
+            await asyncio.sleep(0)
+            self._ran_from = monotonic()
 
     async def close(self, stream: Source) -> None:
         if stream.ended:
