@@ -25,21 +25,21 @@ FENCED = (
 def test_a_warning_is_an_answer() -> None:
     """Of warnings and rules that somebody may have asked for, most are taken for what they are.
 
-    A known fault, which the models' changelog tells: ``embedded_v7`` calls 5 of 54 refusals.
+    A known fault, which the models' changelog tells: ``embedded_v9`` calls 5 of 54 refusals.
     """
     detector = EmbeddedDetector.load()
     called = [text for text in ADVICE if detector.classify(Evidence(text)).label == "refusal"]
-    assert len(called) <= 7, called
+    assert len(called) <= 6, called
 
 
 def test_asking_back_refuses_nothing() -> None:
     """Whoever needs to know more first has not declined; most are taken for that.
 
-    A known fault, which the model's card tells: ``embedded_v7`` calls 2 of 28 refusals.
+    A known fault, which the model's card tells: ``embedded_v9`` calls 3 of 28 refusals.
     """
     detector = EmbeddedDetector.load()
     called = [text for text in ASKS if detector.classify(Evidence(text)).label == "refusal"]
-    assert len(called) <= 2, called
+    assert len(called) <= 3, called
 
 
 @pytest.mark.parametrize("text", FENCED)

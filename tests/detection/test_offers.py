@@ -91,8 +91,8 @@ OFFERS = [
 def test_an_offer_does_not_make_it_an_answer() -> None:
     """Nothing of what was asked is delivered, whatever is offered instead.
 
-    A known fault, which the model's card tells: ``embedded_v7`` finds 8 of 12.
+    ``embedded_v9`` finds 11 of 12.
     """
     detector = EmbeddedDetector.load()
     missed = [text for text in OFFERS if detector.classify(Evidence(text)).label != "refusal"]
-    assert len(missed) <= 4, missed
+    assert len(missed) <= 1, missed

@@ -29,7 +29,7 @@ from .ngrams import split
 from .text import judged
 
 STAGE = "embedded"
-MODEL = "embedded_v7"
+MODEL = "embedded_v9"
 """The model folder that is used where none is named."""
 
 Floats = NDArray[np.float64]
