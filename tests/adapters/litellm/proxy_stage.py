@@ -116,7 +116,8 @@ class Proxy:
 
     ``models`` maps model groups to the models they have at ``base_url``. ``cached`` turns on
     LiteLLM's own cache of responses. The guardrail is on for every request, or by request, key
-    and the model groups in ``guarded``. ``addresses`` are parameters of models by their provider.
+    and the model groups in ``guarded``. ``addresses`` are parameters of models by their provider,
+    ``parts`` stand in the configuration instead of its own.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class Proxy:
         guarded: Collection[str] = (),
         callbacks: Collection[str] = (),
         addresses: Mapping[str, Mapping[str, Any]] | None = None,
+        parts: Mapping[str, Any] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -142,7 +144,7 @@ class Proxy:
         text = policy if isinstance(policy, str) else yaml.safe_dump(dict(policy))
         (folder / "policy.yaml").write_text(text)
         (folder / "lab.py").write_text(_LAB)
-        config = _config(base_url, models, guardrail, list(mode), cached=cached)
+        config = _config(base_url, models, guardrail, list(mode), cached=cached) | (parts or {})
         config["litellm_settings"]["callbacks"].extend(callbacks)
         config["guardrails"][0]["litellm_params"]["default_on"] = default_on
         for group in config["model_list"]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-import proxy_stage
 import pytest
 from otlp_collector import OtlpCollector, Span
 from prometheus_client.parser import text_string_to_metric_families
@@ -56,19 +55,11 @@ def proxy(
 ) -> Iterator[Proxy]:
     """A proxy that has LiteLLM's own Prometheus and OpenTelemetry callbacks, too."""
     skip_without_proxy()
-    plain = proxy_stage._config
-
-    def with_metrics(*args: Any, **more: Any) -> dict[str, Any]:
-        config = plain(*args, **more)
-        config["litellm_settings"]["callbacks"] += ["prometheus", "otel"]
-        return config
-
-    monkeypatch.setattr(proxy_stage, "_config", with_metrics)
     monkeypatch.setenv("OTEL_EXPORTER", "otlp_http")
     monkeypatch.setenv("OTEL_ENDPOINT", collector.endpoint)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
     settings: Any = {"base_url": upstream.base_url, "models": GROUPS, "policy": POLICY}
-    with Proxy(tmp_path, **settings) as running:
+    with Proxy(tmp_path, callbacks=["prometheus", "otel"], **settings) as running:
         yield running.wait_until_up()
 
 

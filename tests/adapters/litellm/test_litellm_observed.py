@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import Any
 from urllib.request import Request, urlopen
 
-import proxy_stage
 import pytest
 from official import ASK, SDKS, Sdk
 from otlp_collector import OtlpCollector, Span
@@ -59,21 +58,17 @@ def proxy(
 ) -> Iterator[Proxy]:
     """With LiteLLM's own keys: a request has a span of LiteLLM's only with these."""
     skip_without_proxy()
-    plain = proxy_stage._config
-
-    def observed(*args: Any, **more: Any) -> dict[str, Any]:
-        config = plain(*args, **more)
-        del config["general_settings"]["custom_auth"]
-        return {**config, "router_settings": {"num_retries": 0}}
-
+    parts = {
+        "general_settings": {"master_key": MASTER_KEY},
+        "router_settings": {"num_retries": 0},
+    }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(proxy_stage, "_config", observed)
         patch.setenv("OTEL_EXPORTER", "otlp_http")
         patch.setenv("OTEL_ENDPOINT", collector.endpoint)
         patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
         settings: Any = {"base_url": upstream.base_url, "models": GROUPS, "policy": POLICY}
         folder = tmp_path_factory.mktemp("observed")
-        with Proxy(folder, callbacks=["prometheus", "otel"], **settings) as running:
+        with Proxy(folder, callbacks=["prometheus", "otel"], parts=parts, **settings) as running:
             yield running.wait_until_up()
 
 
