@@ -186,8 +186,8 @@ def test_a_base_with_other_labels(folder: Path, plain_data: Path, tmp_path: Path
     )
     model.save_pretrained(three)
     AutoTokenizer.from_pretrained(folder).save_pretrained(three)
-    longer = {**TRANSFORMER["fit"], "texts": 240}
-    built = build(three, plain_data, tmp_path, name="again", fit=longer)
+    slower = {**TRANSFORMER["fit"], "texts": 480, "rate": 0.003}
+    built = build(three, plain_data, tmp_path, name="again", fit=slower)
     assert TransformerDetector.load(str(built)).label == "REJECTION"
 
 
