@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from demur.detection.embedded import EmbeddedDetector
-from demur.training.beginnings import Beginnings, choose
+from demur.training.beginnings import LATE, STOP, Beginnings, choose
 from demur.training.measuring import judge, judge_prefixes
 from demur.training.recipe import ThresholdSettings
 from demur.training.rows import Row
@@ -16,13 +19,22 @@ TEXTS = [
     ("The committee met on Tuesday. Its report says that nothing was decided. " * 3, 0),
     ("I won't write that. I can suggest another subject for your speech, though. " * 3, 1),
     ("Yes.", 0),
+    (
+        "That letter would frighten the person who gets it, whatever she has done to you, and a "
+        "threat is a crime in most countries. It is better to talk to somebody you trust, so I "
+        "will leave it unwritten.",
+        1,
+    ),
 ]
 ROWS = [Row(text, label) for text, label in TEXTS]
 
 
-def test_playing_is_what_the_detector_does() -> None:
-    """The thresholds of a model, played, keep the recall and hold the tokens `demur eval` finds."""
+@pytest.mark.parametrize("changed", [{}, {"prefix_refusal": max(STOP), "late_refusal": min(LATE)}])
+def test_playing_is_what_the_detector_does(changed: dict[str, float]) -> None:
+    """The thresholds of a model, played, keep the recall and hold the tokens `demur eval` finds,
+    also where hardly anything but the last beginning is stopped."""
     detector = EmbeddedDetector.load()
+    detector = replace(detector, thresholds=replace(detector.thresholds, **changed))
     judged = judge("embedded", detector, ROWS, lambda done, total: None)
     expected = judge_prefixes(detector, judged, lambda done, total: None)
     second = detector.second

@@ -61,7 +61,8 @@ def _parts(source: str) -> list[_File | _Database]:
     if path.is_dir():
         raise InputError(f"{path}: is a directory; name the audit log in it")
     older: list[Path] = []
-    while (found := rotated(real(path), len(older) + 1)).is_file():
+    written = real(path)
+    while (found := rotated(written, len(older) + 1)).is_file():
         older.append(found)
     return [_File(found) for found in (*reversed(older), path)]
 

@@ -48,6 +48,18 @@ def _openai(proxy: Proxy, key: str) -> Any:
     return openai.OpenAI(base_url=f"{proxy.url}/v1", api_key=key, max_retries=0, timeout=30)
 
 
+def leave(proxy: Proxy, model: str, *, stream: bool, seconds: float) -> None:
+    """Ask on chat as a caller who waits no longer than ``seconds`` for the next that comes."""
+    import openai
+    import pytest
+
+    with _openai(proxy, MASTER_KEY) as client:
+        asking = client.with_options(timeout=seconds)
+        with pytest.raises(openai.APITimeoutError):
+            for _ in asking.chat.completions.create(model=model, messages=ASK, stream=stream):
+                pass
+
+
 def _anthropic(proxy: Proxy, key: str) -> Any:
     import anthropic
 

@@ -37,6 +37,15 @@ class OtlpCollector:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What has a LiteLLM proxy send its spans here, soon after they end."""
+        return {
+            "OTEL_EXPORTER": "otlp_http",
+            "OTEL_ENDPOINT": self.endpoint,
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+        }
+
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self

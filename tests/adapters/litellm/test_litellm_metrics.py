@@ -55,9 +55,8 @@ def proxy(
 ) -> Iterator[Proxy]:
     """A proxy that has LiteLLM's own Prometheus and OpenTelemetry callbacks, too."""
     skip_without_proxy()
-    monkeypatch.setenv("OTEL_EXPORTER", "otlp_http")
-    monkeypatch.setenv("OTEL_ENDPOINT", collector.endpoint)
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+    for name, value in collector.environment.items():
+        monkeypatch.setenv(name, value)
     settings: Any = {"base_url": upstream.base_url, "models": GROUPS, "policy": POLICY}
     with Proxy(tmp_path, callbacks=["prometheus", "otel"], **settings) as running:
         yield running.wait_until_up()

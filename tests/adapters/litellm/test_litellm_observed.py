@@ -9,7 +9,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
-from official import ASK, SDKS, Sdk
+from official import SDKS, Sdk, leave
 from otlp_collector import OtlpCollector, Span
 from prometheus_client.parser import text_string_to_metric_families
 from proxy_scene import REFUSAL, SECOND, rule
@@ -17,7 +17,7 @@ from proxy_stage import MASTER_KEY, Proxy, skip_without_proxy
 
 from demur.testing import Upstream
 
-openai = pytest.importorskip("openai")
+pytest.importorskip("openai")
 pytest.importorskip("anthropic")
 
 surfaces = pytest.mark.parametrize("sdk", SDKS, ids=lambda sdk: sdk.surface)
@@ -63,9 +63,8 @@ def proxy(
         "router_settings": {"num_retries": 0},
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OTEL_EXPORTER", "otlp_http")
-        patch.setenv("OTEL_ENDPOINT", collector.endpoint)
-        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+        for name, value in collector.environment.items():
+            patch.setenv(name, value)
         settings: Any = {"base_url": upstream.base_url, "models": GROUPS, "policy": POLICY}
         folder = tmp_path_factory.mktemp("observed")
         with Proxy(folder, callbacks=["prometheus", "otel"], parts=parts, **settings) as running:
@@ -157,14 +156,7 @@ def test_spans_of_attempts(
 def test_a_caller_who_leaves_while_it_is_held(proxy: Proxy, collector: OtlpCollector) -> None:
     """The request's span ends all the same, though nobody is served."""
     before = {span.id for span in collector.wait_for(lambda _: True)}
-    with (
-        openai.OpenAI(
-            base_url=f"{proxy.url}/v1", api_key=MASTER_KEY, max_retries=0, timeout=0.25
-        ) as client,
-        pytest.raises(openai.APITimeoutError),
-    ):
-        for _ in client.chat.completions.create(model="slow", messages=ASK, stream=True):
-            pass
+    leave(proxy, "slow", stream=True, seconds=0.25)
 
     def ended(spans: list[Span]) -> bool:
         return any(span.name == REQUEST and span.id not in before for span in spans)

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
-from official import ASK, SDKS, Sdk
+from official import ASK, SDKS, Sdk, leave
 from proxy_scene import REFUSAL, SECOND
 from proxy_stage import MASTER_KEY, NARROW_KEY, PURSE_KEY, Proxy
 
@@ -148,16 +148,7 @@ def test_a_caller_who_leaves_a_fallback(proxy: Proxy, surface: str) -> None:
 @streams
 def test_a_caller_who_leaves_before_there_is_an_answer(proxy: Proxy, stream: bool) -> None:
     """The refusal is paid for all the same, once, whatever becomes of the fallback."""
-    import openai
-
     before = proxy.count_records()
-    with (
-        openai.OpenAI(
-            base_url=f"{proxy.url}/v1", api_key=MASTER_KEY, max_retries=0, timeout=1.0
-        ) as client,
-        pytest.raises(openai.APITimeoutError),
-    ):
-        for _ in client.chat.completions.create(model="hasty", messages=ASK, stream=stream):
-            pass
+    leave(proxy, "hasty", stream=stream, seconds=1.0)
     rows = proxy.records_after(before, 2)
     assert [tags(row) for row in rows if row["model_group"] == "hasty"] == [REFUSED]
