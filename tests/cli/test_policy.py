@@ -156,7 +156,9 @@ def test_explain_shadow_and_hold_back(file: str) -> None:
     assert "held" not in shadow
     Path(file).write_text(POLICY.replace("{stream: true}", "{model: y}"))
     held = lines("--model", "careful", "--stream")["held"]
-    assert held == "at most 160 characters, then judged as if it were the whole if still unsure"
+    assert held == (
+        "at most 160 characters (400 if suspect), then judged as if it were the whole if still unsure"
+    )
 
 
 def test_explain_as_json(file: str) -> None:

@@ -108,4 +108,4 @@ def test_a_prefix_does_not_depend_on_what_follows(text: str, more: str, chars: i
     one.absorb(Delta(text="x" + text))
     other.absorb(Delta(text="x" + text + more))
     assert one.prefix(chars) == other.prefix(chars)
-    assert ("x" + text).startswith(one.prefix(chars).text)
+    assert one.prefix(chars).text == ("x" + text)[:chars]

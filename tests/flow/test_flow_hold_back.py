@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -208,6 +209,61 @@ def test_the_cap_in_characters(at_cap: str, outcome: str) -> None:
         assert len(final.evidence.text) <= 20
 
 
+@dataclass
+class Leaning:
+    """Never sure of a beginning; leans by ``scores``: a score from so many characters on."""
+
+    scores: Sequence[tuple[int, float]]
+    name = "leaning"
+    blocking = False
+
+    def classify(self, evidence: Evidence, *, final: bool = True) -> Verdict:
+        shown = len(evidence.text)
+        score = [score for chars, score in self.scores if chars <= shown][-1]
+        return Verdict("refusal" if final else "uncertain", score, self.name, threshold=0.6)
+
+
+@pytest.mark.parametrize(
+    ("scores", "chars"),
+    [
+        ([(0, 0.6)], 20),
+        ([(0, 0.61)], 40),
+        ([(0, 0.9), (16, 0.1)], 20),
+        ([(0, 0.1), (16, 0.9)], 40),
+        ([(0, 0.9), (24, 0.1)], 40),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_what_is_suspect_at_the_cap_is_held_on(
+    scores: list[tuple[int, float]], chars: int, size: int
+) -> None:
+    """What the last judged beginning leans to decides, however the text was cut: above the
+    threshold it is held, and judged, up to the second cap."""
+    plan = plan_of(B, hold={"chars": 20, "suspect_chars": 40, "seconds": None}, at_cap="judge")
+    trace = play(stream_of("word " * 50, size), plan, Leaning(scores))
+    first = trace.effects[: trace.position(FindUsable)]
+    *early, final = (e for e in first if isinstance(e, Classify))
+    assert [len(e.evidence.text) for e in early] == list(range(8, chars + 1, 8))
+    assert len(final.evidence.text) == chars
+
+
+def test_one_suspect_choice_holds_the_others() -> None:
+    """With two choices the stream is held until no undecided one is below its cap."""
+    chunks = [chunk("word " * 4, index=index) for index in (0, 1)]
+    more = [chunk("word " * 4, index=index) for index in (0, 1)]
+    plan = plan_of(B, hold={"chars": 20, "suspect_chars": 40, "seconds": None}, choices=2)
+    trace = play([*chunks, *more, chunk("never held for")], plan, Leaning([(0, 0.9)]))
+    assert held(trace) == 4
+
+
+def test_the_suspect_are_held_no_longer_than_the_seconds() -> None:
+    """The cap in time is the same for all."""
+    script = [chunk("word " * 5), Pause(1.0), chunk("word "), Pause(9.0), chunk("never held for")]
+    trace = play(script, plan_of(B, hold={"chars": 20}), Leaning([(0, 0.9)]))
+    assert held(trace) == 2
+    assert trace.outcome.held_seconds == pytest.approx(1.5)
+
+
 def test_a_cap_beyond_what_is_kept_still_holds() -> None:
     """The cap counts all characters that came, also those that are kept no longer."""
     cap = 40_000
@@ -264,10 +320,10 @@ def test_the_apis_own_end_marker_ends_the_wait() -> None:
 
 
 def test_nothing_is_judged_twice_while_held() -> None:
-    """Each prefix is judged once, at multiples of the step, cut back to whole words."""
-    trace = play(stream_of("I'm sorry, no", 1), plan_of(B), PhraseDetector(["I'm sorry, not"]))
+    """Each prefix is judged once, at multiples of the step, also where that is within a word."""
+    trace = play(stream_of("I'm sorry, not now", 1), plan_of(B), PhraseDetector(["I'm sorry, now"]))
     asked = [e.evidence.text for e in trace.effects if isinstance(e, Classify) and not e.final]
-    assert asked[0] == "I'm"
+    assert asked[:2] == ["I'm sorr", "I'm sorry, not n"]
     assert len(set(asked)) == len(asked)
 
 

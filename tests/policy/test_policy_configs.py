@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from demur.policy import Policy, check_policy, json_schema
+from demur.policy.schema import HoldBack
 from demur.policy.standing_settings import Breaker, Budget, Sticky
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -70,6 +71,13 @@ def test_what_is_not_used_does_not_count() -> None:
     """Sections that the format has got since change no fingerprint where they are not used."""
     assert Policy().fingerprint == "e6979fe03ce1"
     assert Policy(budgets=(Budget(calls=1),)).fingerprint != Policy().fingerprint
+
+
+def test_the_suspect_are_held_for_longer_in_proportion() -> None:
+    """Who shortens the hold-back shortens both its caps, unless the second is given."""
+    assert HoldBack().longest == 400
+    assert HoldBack(chars=40).longest == 100
+    assert HoldBack(chars=40, suspect_chars=40).longest == 40
 
 
 def test_the_shadow_example_changes_nothing() -> None:

@@ -105,6 +105,12 @@ def test_words_and_dates_stay_text() -> None:
         ("rules: [{name: a, match: {api: [x]}}]", 1, "rules[0].match.api[0]", "only chat, resp"),
         ("rules: [{name: a, match: {api: x}}]", 1, "rules[0].match.api", "'x' is not allowed"),
         ("rules: [{name: a, match: }]", 1, "rules[0].match", "is empty; give a mapping"),
+        (
+            "rules:\n- name: a\n  stream: {hold_back: {suspect_chars: 159}}",
+            3,
+            "rules[0].stream.hold_back",
+            "suspect_chars: 159 is less than chars: 160; give 160 to hold every stream alike",
+        ),
         ("rules: []", 1, "rules", "must not be empty"),
         ("rules: {name: a}", 1, "rules", "must be a list, not a mapping"),
         ("rules: [{name: ''}]", 1, "rules[0].name", "must not be empty"),

@@ -130,9 +130,10 @@ def _lines(explanation: Explanation) -> Iterator[Text]:
     for word, sentence in sentences(plan, explanation.budgets):
         yield Text.assemble((f"{word:9}", "dim"), sentence)
     if (settings := explanation.hold_back) is not None:
-        caps = [f"{settings.hold_back.chars} characters"]
-        if settings.hold_back.seconds is not None:
-            caps.append(f"{settings.hold_back.seconds:g} s")
+        held_back = settings.hold_back
+        caps = [f"{held_back.chars} characters ({held_back.longest} if suspect)"]
+        if held_back.seconds is not None:
+            caps.append(f"{held_back.seconds:g} s")
         then = "released" if settings.at_cap == "release" else "judged as if it were the whole"
         held = f"at most {' or '.join(caps)}, then {then} if still unsure"
         yield Text.assemble(("held     ", "dim"), held)

@@ -76,6 +76,8 @@ class ChoiceSoFar:
     chars: int = 0
     """Visible characters that came, kept or not, the refusal field's included."""
     judged_chars: int = 0
+    suspect: bool = False
+    """Whether it is to be held for longer: unsure, but with a score above the threshold."""
     _head: str = ""
     _tail: str = ""
     _dropped: bool = False
@@ -118,21 +120,22 @@ class ChoiceSoFar:
         )
 
     def prefix(self, chars: int) -> Evidence:
-        """The choice's first ``chars`` visible characters, cut back to whole words.
+        """The choice's first ``chars`` visible characters, which nothing after them changes.
 
-        It depends on no character after them, so it is the same however the text was cut up.
+        They may end within a word: detectors are trained and calibrated on such beginnings, and
+        the embedded one asks its encoder at some lengths only.
         """
         return Evidence(
-            text=_whole_words(self._head, chars),
-            refusal=_whole_words(self.refusal, max(0, chars - len(self._head))),
+            text=self._head[:chars],
+            refusal=self.refusal[: max(0, chars - len(self._head))],
             signals=self.signals,
             non_text=self.non_text,
         )
 
-    def due(self, cap: int) -> range:
-        """Prefix lengths not judged yet, up to ``cap`` and to what is kept."""
-        first = self.judged_chars + STEP_CHARS
-        return range(first, min(self.chars, cap, KEPT_CHARS) + 1, STEP_CHARS)
+    def due(self, cap: int) -> int | None:
+        """The next prefix length to judge, if there is one up to ``cap`` and to what is kept."""
+        chars = self.judged_chars + STEP_CHARS
+        return chars if chars <= min(self.chars, cap, KEPT_CHARS) else None
 
 
 @dataclass(slots=True)
@@ -188,10 +191,3 @@ def _skip_blanks(text: str, position: int) -> int:
     blanks = _BLANKS.match(text, position)
     assert blanks is not None
     return blanks.end()
-
-
-def _whole_words(text: str, chars: int) -> str:
-    cut = text[:chars]
-    # Scripts without spaces have no word to cut back to.
-    space = max(cut.rfind(" "), cut.rfind("\n"))
-    return cut[:space] if space > len(cut) - 24 and space > 0 else cut

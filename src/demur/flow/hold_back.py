@@ -4,7 +4,7 @@ A ``Watch`` reads along. It asks for a verdict whenever the visible text of a ch
 multiple of ``STEP_CHARS``, always on the same prefixes of the same text, so how the text was cut
 into chunks cannot change what it finds. It is decided once one choice is surely delivered, once
 all are surely refused, once something arrives that only a delivering stream holds (a tool call),
-or at a cap.
+or at a cap, which lies further off for a choice that is ``suspect`` where others are given up.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import replace
 from ..vocabulary import Chunk, Delta, Verdict
 from .decision import overall
 from .effects import Answer, Effect
-from .gathering import ChoiceSoFar, Gathering
+from .gathering import STEP_CHARS, ChoiceSoFar, Gathering
 from .journal import Journal
 from .judging import judge, judge_one
 
@@ -74,8 +74,7 @@ class Watch:
         if self._settings.at_cap == "release":
             self._decide(None)
             return
-        cap = self._settings.hold_back.chars
-        held = [choice.prefix(cap) for choice in self.gathering.choices.values()]
+        held = [choice.prefix(self._cap_of(choice)) for choice in self.gathering.choices.values()]
         self._decide((yield from judge(self._journal, held)))
 
     def wait_left(self) -> float | None:
@@ -94,12 +93,15 @@ class Watch:
     ) -> Generator[Effect, Answer, None]:
         if choice.verdict is not None and choice.verdict.label != "uncertain":
             return
-        for chars in choice.due(self._settings.hold_back.chars):
+        cap = self._settings.hold_back.chars
+        while (chars := choice.due(self._cap_of(choice))) is not None:
             choice.judged_chars = chars
             evidence = choice.prefix(chars)
-            choice.verdict = yield from judge_one(self._journal, evidence, final=False)
-            if choice.verdict.label != "uncertain":
+            choice.verdict = verdict = yield from judge_one(self._journal, evidence, final=False)
+            if verdict.label != "uncertain":
                 return
+            if chars <= cap < chars + STEP_CHARS:
+                choice.suspect = verdict.score > verdict.threshold
         if choice.finished:
             choice.verdict = yield from judge_one(self._journal, choice.evidence(), final=True)
         elif urgent:
@@ -128,10 +130,13 @@ class Watch:
         return self.decided
 
     def _capped(self) -> bool:
-        cap = self._settings.hold_back.chars
         choices = self.gathering.choices.values()
         waiting = [c for c in choices if c.verdict is None or c.verdict.label == "uncertain"]
-        return bool(waiting) and all(c.chars >= cap for c in waiting)
+        return bool(waiting) and all(c.chars >= self._cap_of(c) for c in waiting)
+
+    def _cap_of(self, choice: ChoiceSoFar) -> int:
+        hold_back = self._settings.hold_back
+        return hold_back.longest if choice.suspect else hold_back.chars
 
     def _decide(self, verdict: Verdict | None) -> None:
         self.decided = True

@@ -93,6 +93,14 @@ def dsn_without_password(value: str) -> str:
     return value
 
 
+def no_shorter(chars: int, suspect_chars: int | None) -> None:
+    if suspect_chars is not None and suspect_chars < chars:
+        raise _error(
+            f"suspect_chars: {suspect_chars} is less than chars: {chars}; give {chars} to hold "
+            "every stream alike, or more"
+        )
+
+
 def one_place(*places: str | None) -> None:
     if sum(place is not None for place in places) != 1:
         raise _error("give one of path (a file), dsn or dsn_env (a database)")

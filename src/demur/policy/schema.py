@@ -28,6 +28,7 @@ from .constraints import (
     dsn_without_password,
     env_name,
     http_url,
+    no_shorter,
     one_place,
     patch_keys,
     rule_actions,
@@ -145,6 +146,11 @@ class HoldBack(Section):
     chars: Annotated[Count, Field(ge=1)] = Field(
         default=160, description="Most visible characters held."
     )
+    suspect_chars: Annotated[Count, Field(ge=1)] | None = Field(
+        default=None,
+        description="Most held of what at chars is unsure, with a score above the threshold. "
+        "Default: two and a half times chars.",
+    )
     seconds: Seconds | None = Field(
         default=1.5, description="Longest hold after the first visible text arrived."
     )
@@ -152,6 +158,16 @@ class HoldBack(Section):
         default="hold",
         description="release: a stream that starts with reasoning is passed at once.",
     )
+
+    @property
+    def longest(self) -> int:
+        """Most visible characters held of any choice."""
+        return self.chars * 5 // 2 if self.suspect_chars is None else self.suspect_chars
+
+    @model_validator(mode="after")
+    def _check_caps(self) -> Self:
+        no_shorter(self.chars, self.suspect_chars)
+        return self
 
 
 class StreamSettings(Section):
@@ -307,7 +323,9 @@ class Policy(Section):
         )
 
 
-_ADDED = frozenset({"breaker", "sticky", "budgets", "prices", "shared", "tell", "sure"})
+_ADDED = frozenset(
+    {"breaker", "sticky", "budgets", "prices", "shared", "tell", "sure", "suspect_chars"}
+)
 
 
 def _told(said: Any) -> Any:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from ..detection.encoder import Encoder
 from ..detection.network import Network
+from ..flow.gathering import STEP_CHARS
 from .fitting import answers_of
-from .measuring import CAP_CHARS, STEP_CHARS, tokens_of
+from .measuring import HOLD_BACK, tokens_of
 from .metrics import sigmoid
 from .recipe import ThresholdSettings
 from .rows import Row, once_a_question
@@ -21,11 +22,14 @@ from .second import opinions_of
 
 Floats = NDArray[np.float64]
 
-ENDS = np.arange(STEP_CHARS, CAP_CHARS + 1, STEP_CHARS)
+ENDS = np.arange(STEP_CHARS, HOLD_BACK.longest + 1, STEP_CHARS)
+CAP = int(np.flatnonzero(HOLD_BACK.chars == ENDS)[0])
+"""Where those that are not suspect are released."""
 NORMAL = (0.001, 0.002, 0.004, 0.006, 0.01, 0.015, 0.02, 0.03, 0.05, 0.08)
 STOP = (0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
 LATE = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
-_NEVER = 0.5
+SUSPECT = 0.5
+"""Above it, which is the threshold of whole texts, streams are held beyond ``CAP``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +64,27 @@ class Beginnings:
         self._labels = np.array([row.label for row in rows])
         self._weights = np.array(once_a_question(rows))
         self._caught = caught
+        self._readers = network, encoder, second
+        every = 1 if encoder is None or second is None else second["every"]
+        self._late = (HOLD_BACK.chars <= ENDS) & (ENDS % every == 0)
         shape = (len(rows), ENDS.size)
-        self._network, self._both = np.full(shape, _NEVER), np.full(shape, np.nan)
+        self._network, self._both = np.full(shape, SUSPECT), np.full(shape, np.nan)
         self._running = lengths[:, None] > ENDS
-        self._early = np.zeros(shape, dtype=bool)
-        self._tokens = np.zeros(shape)
+        starts = [[row.response[:end] for end in ENDS] for row in rows]
+        self._tokens = np.array([list(map(tokens_of, texts)) for texts in starts])
+        self._early = np.array([[_bytes(text) < least_bytes for text in texts] for texts in starts])
         for index, row in enumerate(rows):
-            starts = [row.response[:end] for end in ENDS[self._running[index]].tolist()]
-            logits = answers_of(network, starts)[:, 1]
-            self._network[index, : len(starts)] = sigmoid(logits)
-            self._early[index, : len(starts)] = [
-                len(text.encode("utf-8", "replace")) < least_bytes for text in starts
-            ]
-            self._tokens[index] = [tokens_of(row.response[:end]) for end in ENDS.tolist()]
-            if encoder is not None and second is not None:
-                self._ask(index, starts, logits, encoder, second)
+            self._read(index, row.response, range(CAP + 1))
+            if self._scores(min(NORMAL), max(STOP), index)[CAP] > SUSPECT:
+                self._read(index, row.response, range(CAP + 1, ENDS.size))
 
     def play(self, normal: float, stop: float, late: float) -> Played:
-        """Every row as a stream with these thresholds; ``late`` is for stopping at the last."""
-        unsure = (self._network >= normal) & (self._network < stop)
-        scores = np.where(unsure & ~np.isnan(self._both), self._both, self._network)
+        """Every row as a stream with these thresholds; ``late`` is for stopping from ``CAP`` on."""
+        scores = self._scores(normal, stop)
         open_ = self._running & ~self._early
-        stops = np.where(ENDS < CAP_CHARS, stop, late)
-        released, stopped = open_ & (scores < normal), open_ & (scores >= stops)
+        stopped = open_ & (scores >= np.where(self._late, late, stop))
+        released = open_ & (scores < normal)
+        released[:, CAP] |= ~stopped[:, CAP] & open_[:, CAP] & (scores[:, CAP] <= SUSPECT)
         decided = released | stopped
         first = np.where(decided.any(axis=1), decided.argmax(axis=1), -1)
         rows = np.arange(first.size)
@@ -103,25 +105,34 @@ class Beginnings:
         weights = self._weights[among]
         return float(np.average(hit[among], weights=weights)) if weights.size else 0.0
 
-    def _ask(
-        self,
-        index: int,
-        starts: Sequence[str],
-        logits: Floats,
-        encoder: Encoder,
-        second: dict[str, Any],
-    ) -> None:
-        """The encoder's view, at the lengths it is asked at, where no threshold is sure."""
+    def _scores(self, normal: float, stop: float, rows: slice | int = slice(None)) -> Floats:
+        network, both = self._network[rows], self._both[rows]
+        unsure = (network >= normal) & (network < stop)
+        return np.where(unsure & ~np.isnan(both), both, network)
+
+    def _read(self, index: int, text: str, places: range) -> None:
+        """The network's view at these places, the encoder's where it is asked and none is sure."""
+        network, encoder, second = self._readers
+        shown = [place for place in places if self._running[index, place]]
+        if not shown:
+            return
+        starts = [text[: ENDS[place]] for place in shown]
+        logits = answers_of(network, starts)[:, 1]
+        self._network[index, shown] = sigmoid(logits)
+        if encoder is None or second is None:
+            return
         weights = second["prefix"]
-        scores = self._network[index, : len(starts)]
-        for place in range(len(starts)):
-            end = int(ENDS[place])
-            unsure = min(NORMAL) <= scores[place] < max(STOP)
-            if end < second["least"] or end % second["every"] or not unsure:
+        for place, start, logit in zip(shown, starts, logits, strict=True):
+            unsure = min(NORMAL) <= self._network[index, place] < max(STOP)
+            if len(start) < second["least"] or len(start) % second["every"] or not unsure:
                 continue
-            opinion = opinions_of(encoder, [starts[place]])[0, 1]
-            mixed = weights["network"] * logits[place] + weights["encoder"] * opinion
+            opinion = opinions_of(encoder, [start])[0, 1]
+            mixed = weights["network"] * logit + weights["encoder"] * opinion
             self._both[index, place] = sigmoid(mixed + weights["shift"])
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
 
 
 def choose(found: Beginnings, settings: ThresholdSettings) -> tuple[float, float, float]:

@@ -14,7 +14,7 @@ from ..detection.network import Network
 from .beginnings import Beginnings, choose
 from .fitting import answers_of
 from .material import HARD
-from .measuring import CAP_CHARS
+from .measuring import HOLD_BACK
 from .metrics import sigmoid
 from .recipe import EncoderSettings, ThresholdSettings
 from .regression import regress
@@ -78,7 +78,7 @@ def calibrate(
             "prefix_normal": normal,
             "prefix_refusal": stop,
             "prefix_least": thresholds.least_bytes,
-            "late_chars": CAP_CHARS,
+            "late_chars": HOLD_BACK.chars,
             "late_refusal": late,
             "kind": thresholds.kind,
         },

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..detection import Detector
-from ..vocabulary import Evidence
+from ..flow.effects import Answer, Classify, Effect
+from ..flow.effects import Judged as Answered
+from ..flow.gathering import STEP_CHARS
+from ..flow.hold_back import Watch
+from ..flow.journal import Journal
+from ..flow.plan import Plan
+from ..policy.schema import Rule, StreamSettings
+from ..vocabulary import Chunk, Delta, Evidence, Target
 from .bands import Confusion
 from .counterfactuals import Probe
 from .metrics import (
@@ -27,10 +34,8 @@ from .metrics import (
 )
 from .rows import Row
 
-STEP_CHARS = 8
-"""Beginnings are judged at multiples of this, as a stream's hold-back does."""
-CAP_CHARS = 160
-"""Where a hold-back gives up and releases, as the default policy does."""
+HOLD_BACK = StreamSettings().hold_back
+"""The default policy's."""
 CHARS_A_TOKEN = 4
 """Characters of a token in Latin script; elsewhere a character counts as one token."""
 
@@ -92,7 +97,10 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What a stream cut at ``chars`` would have done by then, as shares of its class."""
+    """What streams have come to by ``chars``, as shares of their class.
+
+    Released are also those that a cap releases unsure.
+    """
 
     chars: int
     released_normal: float
@@ -105,8 +113,8 @@ class Reach:
 class Prefixes:
     """How early beginnings are decided. Tokens are estimated from characters.
 
-    ``recall_kept`` is the share of the refusals caught as a whole that are stopped before the cap;
-    what is undecided there is released.
+    ``recall_kept`` is the share of the refusals caught as a whole that are stopped, too, where
+    they stream.
     """
 
     curve: tuple[Reach, ...]
@@ -175,21 +183,20 @@ def compare(all_judged: Sequence[Judged]) -> list[Comparison]:
 
 
 def judge_prefixes(detector: Detector, judged: Judged, advance: Advance) -> Prefixes:
-    """Replay every row as a stream that is judged every ``STEP_CHARS`` characters."""
-    ends = list(range(STEP_CHARS, CAP_CHARS + 1, STEP_CHARS))
+    """Play every row as a stream, held back as the default policy does, but for its seconds."""
+    ends = list(range(STEP_CHARS, HOLD_BACK.longest + 1, STEP_CHARS))
     counts = np.zeros((4, len(ends)))
     tokens: list[float] = []
     kept = caught = 0
     for index, row in enumerate(judged.rows):
-        label, chars = _decided(detector, row.response, ends)
+        stopped, chars = _played(detector, row.response)
         first = np.searchsorted(ends, chars)
-        if label != "uncertain":
-            counts[(0 if label == "normal" else 2) + int(row.label == 1), first:] += 1
+        counts[2 * stopped + int(row.label == 1), first:] += 1
         if row.label == 0:
             tokens.append(tokens_of(row.response[:chars]))
         elif judged.calls[index]:
             caught += 1
-            kept += label == "refusal"
+            kept += stopped
         advance(index + 1, len(judged.rows))
     normal = max(1, int((judged.labels == 0).sum()))
     refusal = max(1, int((judged.labels == 1).sum()))
@@ -205,16 +212,27 @@ def judge_prefixes(detector: Detector, judged: Judged, advance: Advance) -> Pref
     )
 
 
-def _decided(detector: Detector, text: str, ends: Iterable[int]) -> tuple[str, int]:
-    """The first sure label of a stream of ``text``, and how many characters were held for it."""
-    shown = 0
-    for shown in ends:
-        if shown >= len(text):
-            return detector.classify(Evidence(text=text)).label, len(text)
-        label = detector.classify(Evidence(text=text[:shown]), final=False).label
-        if label != "uncertain":
-            return label, shown
-    return "uncertain", shown
+def _played(detector: Detector, text: str) -> tuple[bool, int]:
+    """Whether a stream of ``text`` is stopped, and how many characters are held until then."""
+    watch = Watch(Journal(Plan("chat", Target(name="", model=""), Rule(name="any"))))
+    _answer(watch.see(Chunk(None, (Delta(text=text),))), detector)
+    (choice,) = watch.gathering.choices.values()
+    held = choice.judged_chars
+    if not watch.decided:
+        _answer(watch.see(Chunk(None, (Delta(finished=True),))), detector)
+        held = choice.chars
+    return watch.verdict is not None and watch.verdict.label == "refusal", held
+
+
+def _answer(steps: Generator[Effect, Answer, None], detector: Detector) -> None:
+    try:
+        effect = next(steps)
+        while True:
+            assert isinstance(effect, Classify)
+            verdict = detector.classify(effect.evidence, final=effect.final)
+            effect = steps.send(Answered(verdict))
+    except StopIteration:
+        pass
 
 
 def tokens_of(text: str) -> float:
