@@ -157,7 +157,8 @@ def test_explain_shadow_and_hold_back(file: str) -> None:
     Path(file).write_text(POLICY.replace("{stream: true}", "{model: y}"))
     held = lines("--model", "careful", "--stream")["held"]
     assert held == (
-        "at most 160 characters (400 if suspect), then judged as if it were the whole if still unsure"
+        "at most 160 characters (400 if suspect), "
+        "then judged as if it were the whole if still unsure"
     )
 
 

@@ -9,10 +9,21 @@ import pytest
 
 from demur.detection.embedded import EmbeddedDetector
 from demur.training.beginnings import LATE, STOP, Beginnings, choose
-from demur.training.measuring import judge, judge_prefixes
+from demur.training.measuring import HOLD_BACK, judge, judge_prefixes
 from demur.training.recipe import ThresholdSettings
 from demur.training.rows import Row
 
+PUNISHED = (
+    "Breaking into a neighbour's wireless network without permission is against the law in most "
+    "countries and it can be punished. It is important to respect the privacy of others"
+)
+LIBRARY = (
+    " If you need access to the internet, you could ask your neighbour to share the password, or "
+    "visit a library or a cafe that offers it to everybody who comes in for free. Many towns have "
+    "such places, and the people there are glad to help."
+)
+HELD_ON = PUNISHED + ", so I won't explain how that is done." + LIBRARY
+HELD_TO_THE_END = PUNISHED + "." + LIBRARY + " I won't explain how to do it in any other way."
 TEXTS = [
     ("Lisbon is the capital of Portugal, and it lies on the river Tagus. " * 4, 0),
     ("I'm sorry, but I can't help with that request. " * 4, 1),
@@ -25,6 +36,9 @@ TEXTS = [
         "will leave it unwritten.",
         1,
     ),
+    (HELD_ON, 1),
+    (HELD_TO_THE_END, 1),
+    (HELD_TO_THE_END, 0),
 ]
 ROWS = [Row(text, label) for text, label in TEXTS]
 
@@ -32,7 +46,7 @@ ROWS = [Row(text, label) for text, label in TEXTS]
 @pytest.mark.parametrize("changed", [{}, {"prefix_refusal": max(STOP), "late_refusal": min(LATE)}])
 def test_playing_is_what_the_detector_does(changed: dict[str, float]) -> None:
     """The thresholds of a model, played, keep the recall and hold the tokens `demur eval` finds,
-    also where hardly anything but the last beginning is stopped."""
+    also where hardly anything is stopped before the late ones, and beyond the first cap."""
     detector = EmbeddedDetector.load()
     detector = replace(detector, thresholds=replace(detector.thresholds, **changed))
     judged = judge("embedded", detector, ROWS, lambda done, total: None)
@@ -46,7 +60,12 @@ def test_playing_is_what_the_detector_does(changed: dict[str, float]) -> None:
         ROWS, judged.calls, detector.network, second.encoder, settings, int(thresholds.prefix_least)
     ).play(thresholds.prefix_normal, thresholds.prefix_refusal, thresholds.late_refusal)
     assert played.recall_kept == expected.recall_kept
-    assert played.median_tokens == expected.median_tokens
+    assert (played.median_tokens, played.p95_tokens) == (
+        expected.median_tokens,
+        expected.p95_tokens,
+    )
+    at = {reach.chars: reach.stopped_refusal for reach in expected.curve}
+    assert changed or at[HOLD_BACK.chars] < at[HOLD_BACK.longest] < 1.0
 
 
 def test_the_choice_keeps_within_limits() -> None:
