@@ -108,6 +108,10 @@ def questions(found: dict[int, list[str]], source: Path, rounds: int) -> dict[st
         [next_text(tokens) for tokens in random.Random(number).sample(MIXED, len(MIXED))]
         for number in range(rounds)
     ]
+    # No text is asked twice: what is kept of the first time would answer.
+    most = min(len(found[0]) // 95, len(found[1]) // 5)
+    if rounds > most:
+        raise SystemExit(f"--rounds {rounds}: the data has enough answers for {most}")
     answers, refusals = iter(found[0]), iter(found[1])
     asked[REALISTIC] = [
         [next(refusals if place % 20 == 7 else answers) for place in range(100)]
