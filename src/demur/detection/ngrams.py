@@ -289,7 +289,23 @@ def _members(those: NDArray[np.bool_]) -> str:
 @cache
 def _classes() -> NDArray[np.uint8]:
     """What every code point of the basic plane is; the last one stands for all beyond."""
-    classes = np.array([_class_of(point) for point in range(_LAST_KNOWN + 1)], dtype=np.uint8)
+    points = np.arange(_LAST_KNOWN + 1)
+    # Of a category's two letters the first names the major class.
+    majors = "".join(map(unicodedata.category, map(chr, points.tolist())))[::2]
+    major = np.frombuffer(majors.encode("ascii"), dtype="S1")
+    unspaced = np.zeros(points.size, dtype=bool)
+    for low, high in _UNSPACED:
+        unspaced[low:high] = True
+    written = np.isin(major, (b"L", b"M"))
+    classes = np.select(
+        [
+            unspaced,
+            written | (major == b"N") | (points == ord("'")),
+            np.isin(major, (b"Z", b"C")) & (points != ord("\n")),
+        ],
+        [np.where(written, _IDEOGRAPH, _MARK), _LETTER, _SEPARATOR],
+        _MARK,
+    ).astype(np.uint8)
     classes[_LAST_KNOWN] = _MARK
     return classes
 
@@ -298,15 +314,3 @@ def _classes() -> NDArray[np.uint8]:
 def _letters() -> NDArray[np.bool_]:
     letters: NDArray[np.bool_] = _classes() == _LETTER
     return letters
-
-
-def _class_of(point: int) -> int:
-    character = chr(point)
-    if any(low <= point < high for low, high in _UNSPACED):
-        return _IDEOGRAPH if unicodedata.category(character)[0] in "LM" else _MARK
-    category = unicodedata.category(character)
-    if category[0] in "LMN" or character == "'":
-        return _LETTER
-    if character == "\n":
-        return _MARK
-    return _SEPARATOR if category[0] in "ZC" else _MARK
