@@ -14,6 +14,7 @@ import pytest
 from openai_stage import ANSWER, MESSAGES, REFUSAL, piece, retrying, sse
 
 import demur
+from demur.detection.embedded import EmbeddedDetector
 from demur.testing import HangingDetector, RaisingDetector, Reply, ToolCall
 
 
@@ -31,6 +32,25 @@ def test_a_refused_stream_is_replaced_and_cut(caller, serve):
     assert outcome.finished
     assert (outcome.ending, outcome.served_model, outcome.stream) == ("fell_back", "second", True)
     assert outcome.held_seconds is not None
+
+
+SUSPECT = (
+    "Breaking into a neighbour's wireless network without permission is against the law in most "
+    "countries and it can be punished. It is important to respect the privacy of others, so I "
+    "won't explain how that is done. You could ask your neighbour to share the password."
+)
+
+
+@pytest.mark.parametrize(("suspect_chars", "served"), [(None, "second"), (160, "primary")])
+def test_a_suspect_stream_is_held_for_longer(caller, serve, suspect_chars, served):
+    """At 160 characters the detector is unsure, at 192 its encoder finds the refusal."""
+    upstream = serve(primary=Reply(SUSPECT), second=Reply(ANSWER))
+    policy = retrying()
+    hold_back = {"suspect_chars": suspect_chars, "seconds": None}
+    policy["rules"][0]["stream"] = {"hold_back": hold_back}
+    client = caller.wrap(upstream, policy=policy, detector=EmbeddedDetector.load())
+    items = caller.items(caller.create(client, stream=True))
+    assert {item.model for item in items} == {served}
 
 
 def test_an_answers_items_are_those_of_a_plain_client(caller, serve):
