@@ -115,6 +115,9 @@ class DemurGuardrail(CustomGuardrail):
         self, user_api_key_dict: Any, cache: Any, data: Data, call_type: Any
     ) -> Data:
         """Note the request, and hand the Router the policy's chain as its fallbacks."""
+        if not through_proxy(data):
+            # One of a batch, in a file that is uploaded with whatever is put into it.
+            return data
         found = self._exchange(surface_for(call_type), data, data.get("model"))
         if found is None:
             return data

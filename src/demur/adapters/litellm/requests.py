@@ -22,7 +22,7 @@ def opted_out(data: Mapping[str, Any]) -> bool:
 
 
 def through_proxy(data: Mapping[str, Any]) -> bool:
-    """Whether a deployment hook was called for a request of the proxy's, not of the SDK's."""
+    """Whether a hook was called for a request to the proxy, not to the SDK nor in a batch."""
     return data.get("proxy_server_request") is not None
 
 
