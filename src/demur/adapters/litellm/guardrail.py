@@ -97,15 +97,17 @@ class DemurGuardrail(CustomGuardrail):
     ) -> None:
         # ``others`` are the defaults of other vendors' guardrails, which LiteLLM passes to all.
         check_mode(event_hook)
-        check_loaded_once(type(self), guardrail_name, in_config=event_hook is not None)
+        self.source = policy_of(policy, demur)
+        in_config = event_hook is not None
+        check_loaded_once(type(self), guardrail_name, self.source, in_config=in_config)
         self._chains = routers.Chains(router)
-        self._setups = setups_of(policy_of(policy, demur), detector, self._chains.hand_over, sinks)
+        self._setups = setups_of(self.source, detector, self._chains.hand_over, sinks)
         self._background = Background()
         self._attempts = Attempts(self, self._background)
         super().__init__(
             guardrail_name=guardrail_name, event_hook=event_hook, default_on=default_on
         )
-        if event_hook is not None:
+        if in_config:
             flush_at_shutdown()
 
     # -- the proxy, before the call
