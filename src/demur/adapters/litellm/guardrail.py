@@ -168,7 +168,8 @@ class DemurGuardrail(CustomGuardrail):
             kwargs["mock_response"] = chain.KEPT
         call_after_all(found, kwargs)
         forget_record(self, kwargs)
-        let_failures_into_the_log(logging_obj)
+        if found.goes_on_to(group):
+            let_failures_into_the_log(logging_obj)
         self._attempts.watch(found)
         found.called = True
         return kwargs
