@@ -32,7 +32,7 @@ from .headers import headers_of
 from .marks import forget_record, mark, show_outcome
 from .once import check_loaded_once, stands_aside
 from .parking import parking_of
-from .requests import choices_of, matchable, opted_out, through_proxy
+from .requests import choices_of, is_streamed, matchable, opted_out, through_proxy
 from .rights import everybody, proxy_router, usable_in_proxy
 from .rows import (
     Row,
@@ -129,7 +129,7 @@ class DemurGuardrail(CustomGuardrail):
         )
         if not hands_off:
             found.rights = partial(usable_in_proxy, user_api_key_dict, router)
-        found.stream = data.get("stream") is True
+        found.stream = is_streamed(found.surface.api, data)
         found.call_id = data.get("litellm_call_id")
         bucket(data)[exchange.KEY] = found
         await find_start(found)
