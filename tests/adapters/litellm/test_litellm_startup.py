@@ -66,6 +66,7 @@ def test_a_variable_that_is_not_set(tmp_path: Path) -> None:
         {"policy": {"version": 2}},
         {"event_hook": "post_call"},
         {"event_hook": ["pre_call", "during_call"]},
+        {"event_hook": MODES, "scan_raw_request": True},
         {"event_hook": SimpleNamespace(tags={}, default=MODES)},
     ],
     ids=str,

@@ -96,7 +96,7 @@ class DemurGuardrail(CustomGuardrail):
         **others: Any,
     ) -> None:
         # ``others`` are the defaults of other vendors' guardrails, which LiteLLM passes to all.
-        check_mode(event_hook)
+        check_mode(event_hook, others)
         self.source = policy_of(policy, demur)
         in_config = event_hook is not None
         check_loaded_once(type(self), guardrail_name, self.source, in_config=in_config)
