@@ -47,6 +47,7 @@ class Gateway:
             "stream": stream,
             "metadata": {"model_group": "primary"},
             "litellm_call_id": "1",
+            "proxy_server_request": {},
         }
         begun: dict[str, Any] = await self.hooks.async_pre_call_hook(
             None, None, data, "acompletion"

@@ -183,13 +183,18 @@ def test_policy_errors_are_the_operators(
 
 
 @pytest.mark.parametrize("which", ["fallbacks", "policy"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 def test_refusals_are_not_the_operators(
-    upstream: Upstream, operated: dict[str, Proxy], which: str
+    upstream: Upstream, operated: dict[str, Proxy], which: str, stream: bool
 ) -> None:
-    """For a refusal the policy's chain is called, and none whose answer would not be served."""
-    answer = Answer(upstream, operated[which], CHAT, {"model": "only-broken", "messages": ASK})
-    assert (answer.status, answer.text) == (200, REFUSAL)
-    assert answer.called == ["m-refusing", "m-broken"]
+    """For a refusal the policy's chain is called, and nobody else for one of it that errs."""
+    body = {"model": "only-broken", "messages": ASK, "stream": stream}
+    answer = Answer(upstream, operated[which], CHAT, body)
+    assert (answer.status, answer.called) == (200, ["m-refusing", "m-broken"])
+    assert answer.headers["x-demur-served-model"] == "only-broken"
+    assert answer.headers["x-demur-label"] == "refusal"
+    if not stream:
+        assert answer.text == REFUSAL
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -225,12 +230,7 @@ def test_who_answers_for_a_model_that_errs_is_named(
     ("model", "fallback", "logged"),
     [
         ("rationed", "m-also-refusing", [("success", "rationed"), ("success", "stubborn")]),
-        # The Router logs a hop it had no deployment for as well, under the group before it.
-        (
-            "rationed-alike",
-            "m-broken",
-            [("failure", "broken")] * 2 + [("success", "rationed-alike")],
-        ),
+        ("rationed-alike", "m-broken", [("failure", "broken"), ("success", "rationed-alike")]),
     ],
     ids=["which refuses", "which errs"],
 )

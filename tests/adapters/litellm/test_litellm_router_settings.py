@@ -22,6 +22,8 @@ GROUPS = {
     "stubborn": "m-also-refusing",
     "second": "m-second",
     "moody": "m-moody",
+    "down": "m-down",
+    "falling": "m-refusing",
     "helpful": "m-helpful",
     "forbidden": "m-forbidding",
     "rerouted": "m-forbidding",
@@ -33,6 +35,8 @@ POLICY = {
         _rule("hops", "stubborn", "second"),
         _rule("wavering", "moody"),
         _rule("rationed", "moody"),
+        _rule("down", "second"),
+        _rule("falling", "down", "second"),
         _rule("forbidden", "second"),
         _rule("rerouted", "second", retry={"provider_errors": True}),
         {"name": "rest", "actions": ["tag"]},
@@ -69,7 +73,8 @@ class Retrying(Operated):
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[Upstream]:
-    with Upstream({**SCRIPT, "m-moody": Reply(SECOND)}) as server:
+    down = Reply("down", status=500)
+    with Upstream({**SCRIPT, "m-moody": Reply(SECOND), "m-down": down}) as server:
         yield server
 
 
@@ -102,6 +107,26 @@ def test_a_retry_policy_repeats_no_refusal(
     assert answer.called == ["m-refusing", *hops, "m-second"]
     assert answer.headers["x-demur-served-model"] == "second"
     assert answer.headers["x-demur-attempts"] == str(len(answer.called))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_call_that_is_repeated_fails_once(upstream: Upstream, proxy: Proxy, path: str) -> None:
+    """In LiteLLM's log, and so in what else is told of failures: as without demur, one's that was
+    asked for, and a fallback's."""
+    before = proxy.count_records()
+    answer = Answer(upstream, proxy, path, fresh(path, "down"))
+    assert (answer.status, answer.called) == (500, ["m-down"] * 2)
+    (row,) = proxy.records_after(before, 1)
+    assert (row["status"], row["model_group"]) == ("failure", "down")
+    before = proxy.count_records()
+    answer = Answer(upstream, proxy, path, fresh(path, "falling"))
+    assert answer.called == ["m-refusing", "m-down", "m-down", "m-second"]
+    rows = proxy.records_after(before, 3)
+    assert sorted((row["status"], row["model_group"]) for row in rows) == [
+        ("failure", "down"),
+        ("success", "falling"),
+        ("success", "second"),
+    ]
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -158,6 +158,30 @@ def test_a_file_that_is_gone_for_a_moment(tmp_path: Path, caplog: pytest.LogCapt
     assert (file.current.policy.mode, told(caplog)) == ("shadow", 0)
 
 
+def test_a_file_that_is_written_again_and_again(tmp_path: Path) -> None:
+    """As by a tool that renders it anew all the time: what it says counts, and not when it was
+    written. What says something else each time does not wait for ever."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY.format(mode="enforce"))
+    seen: list[str] = []
+    file = PolicyFile(path, None, lambda new: seen.append(new.policy.mode))
+    for number in range(5):
+        replace(path, POLICY.format(mode="shadow"), number)
+        file.look()
+    assert seen == ["shadow"]
+    for number in range(2 * setup.MOST_CHANGES):
+        replace(path, POLICY.format(mode="enforce") + f"# {number}\n", number)
+        file.look()
+    assert seen == ["shadow", "enforce", "enforce"]
+
+
+def replace(path: Path, text: str, second: int) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    os.utime(new, (second, second))
+    new.replace(path)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_child_watches_too(tmp_path: Path) -> None:

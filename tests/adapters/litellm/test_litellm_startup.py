@@ -66,6 +66,7 @@ def test_a_variable_that_is_not_set(tmp_path: Path) -> None:
         {"policy": {"version": 2}},
         {"event_hook": "post_call"},
         {"event_hook": ["pre_call", "during_call"]},
+        {"event_hook": MODES, "scan_raw_request": True},
         {"event_hook": SimpleNamespace(tags={}, default=MODES)},
     ],
     ids=str,
@@ -90,7 +91,8 @@ def test_policy_beside_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_loaded_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As guardrail and as callback, or as two guardrails: refused. Loaded anew: replaced."""
+    """As guardrail and as callback, or as two guardrails, also of one name, of which LiteLLM would
+    keep the first: refused. Loaded anew: replaced."""
     import litellm
 
     monkeypatch.setattr(litellm, "callbacks", [DemurGuardrail()])
@@ -102,6 +104,8 @@ def test_loaded_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     DemurGuardrail(event_hook=MODES)
     with pytest.raises(PolicyError, match="loaded twice"):
         DemurGuardrail(event_hook=MODES, guardrail_name="other")
+    with pytest.raises(PolicyError, match=r"loaded twice: .* 'demur', with another policy"):
+        DemurGuardrail({"version": 1, "mode": "shadow"}, event_hook=MODES)
     with pytest.raises(PolicyError, match="loaded twice"):
         DemurGuardrail()
 

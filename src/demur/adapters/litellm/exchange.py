@@ -87,6 +87,7 @@ class Exchange:
         self._begun = False
         self._answers = 0
         self._routed = True
+        self._group: str | None = None
 
     def start_at(self, start: Start) -> None:
         """Note where the request starts, before anything has answered."""
@@ -186,6 +187,12 @@ class Exchange:
             return iter((self.plan.requested.model,))
         place = self.plan.chain.index(wanted.target)
         return (target.model for target in self.plan.chain[place:])
+
+    def goes_on_to(self, group: str | None) -> bool:
+        """``group`` is about to be called. Whether that is a fallback's first call, and no repeated
+        one, after somebody has answered."""
+        before, self._group = self._group, group
+        return self._begun and group != before
 
     @property
     def begun(self) -> bool:

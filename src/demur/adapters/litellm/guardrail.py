@@ -32,7 +32,7 @@ from .headers import headers_of
 from .marks import forget_record, mark, show_outcome
 from .once import check_loaded_once, stands_aside
 from .parking import parking_of
-from .requests import choices_of, matchable, opted_out, through_proxy
+from .requests import choices_of, is_streamed, matchable, opted_out, through_proxy
 from .rights import everybody, proxy_router, usable_in_proxy
 from .rows import (
     Row,
@@ -96,16 +96,18 @@ class DemurGuardrail(CustomGuardrail):
         **others: Any,
     ) -> None:
         # ``others`` are the defaults of other vendors' guardrails, which LiteLLM passes to all.
-        check_mode(event_hook)
-        check_loaded_once(type(self), guardrail_name, in_config=event_hook is not None)
+        check_mode(event_hook, others)
+        self.source = policy_of(policy, demur)
+        in_config = event_hook is not None
+        check_loaded_once(type(self), guardrail_name, self.source, in_config=in_config)
         self._chains = routers.Chains(router)
-        self._setups = setups_of(policy_of(policy, demur), detector, self._chains.hand_over, sinks)
+        self._setups = setups_of(self.source, detector, self._chains.hand_over, sinks)
         self._background = Background()
         self._attempts = Attempts(self, self._background)
         super().__init__(
             guardrail_name=guardrail_name, event_hook=event_hook, default_on=default_on
         )
-        if event_hook is not None:
+        if in_config:
             flush_at_shutdown()
 
     # -- the proxy, before the call
@@ -115,6 +117,9 @@ class DemurGuardrail(CustomGuardrail):
         self, user_api_key_dict: Any, cache: Any, data: Data, call_type: Any
     ) -> Data:
         """Note the request, and hand the Router the policy's chain as its fallbacks."""
+        if not through_proxy(data):
+            # One of a batch, in a file that is uploaded with whatever is put into it.
+            return data
         found = self._exchange(surface_for(call_type), data, data.get("model"))
         if found is None:
             return data
@@ -124,7 +129,7 @@ class DemurGuardrail(CustomGuardrail):
         )
         if not hands_off:
             found.rights = partial(usable_in_proxy, user_api_key_dict, router)
-        found.stream = data.get("stream") is True
+        found.stream = is_streamed(found.surface.api, data)
         found.call_id = data.get("litellm_call_id")
         bucket(data)[exchange.KEY] = found
         await find_start(found)
@@ -163,7 +168,8 @@ class DemurGuardrail(CustomGuardrail):
             kwargs["mock_response"] = chain.KEPT
         call_after_all(found, kwargs)
         forget_record(self, kwargs)
-        let_failures_into_the_log(logging_obj)
+        if found.goes_on_to(group):
+            let_failures_into_the_log(logging_obj)
         self._attempts.watch(found)
         found.called = True
         return kwargs

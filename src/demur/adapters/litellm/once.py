@@ -13,10 +13,10 @@ _log = logging.getLogger("demur")
 _told: set[int] = set()
 
 
-def check_loaded_once(kind: type, name: str, *, in_config: bool) -> None:
+def check_loaded_once(kind: type, name: str, source: object, *, in_config: bool) -> None:
     """Raise ``PolicyError`` if another guardrail of ``kind`` is loaded already, elsewhere.
 
-    Not for one of the same name and place, which is being loaded again and replaces it.
+    Not for one of the same name, policy ``source`` and place, which is being loaded again.
     ``in_config`` says that this one comes from a proxy's ``guardrails:``.
     """
     for other in litellm.callbacks:
@@ -24,11 +24,13 @@ def check_loaded_once(kind: type, name: str, *, in_config: bool) -> None:
             continue
         known: Any = other
         there = known.event_hook is not None
-        if there == in_config and (not there or known.guardrail_name == name):
+        alike = there == in_config and known.guardrail_name == name
+        if there == in_config and (not there or (alike and known.source == source)):
             continue
         raise PolicyError(
             f"demur is loaded twice: as {_place(known.guardrail_name, there)} and as "
-            f"{_place(name, in_config)}; keep one of them"
+            f"{_place(name, in_config)}{', with another policy' if alike else ''}; "
+            "keep one of them"
         )
 
 

@@ -146,7 +146,11 @@ def keep_failure_out_of_the_log(logging_obj: Any) -> None:
 
 
 def let_failures_into_the_log(logging_obj: Any) -> None:
-    """Take that back for the next attempt: those of a request share their logging object."""
+    """Take that back for a fallback: those of a request share their logging object.
+
+    LiteLLM itself logs, and counts for a deployment's cooldown, the first error of a request only,
+    however often its Router repeats a call.
+    """
     if logging_obj is not None:
         for event in _FAILURES:
             logging_obj.model_call_details.pop(f"has_logged_{event}", None)

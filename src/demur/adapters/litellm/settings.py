@@ -67,8 +67,9 @@ def _told(settings: object) -> str:
     return "the key(s) " + ", ".join(repr(str(key)) for key in sorted(set(settings) - set(_KEYS)))
 
 
-def check_mode(mode: object) -> None:
-    """Raise ``PolicyError`` unless a proxy's ``mode`` lets demur see both ends of a request.
+def check_mode(mode: object, others: Mapping[str, Any]) -> None:
+    """Raise ``PolicyError`` unless a proxy's ``mode`` lets demur see both ends of a request, and
+    ``others`` of LiteLLM's settings let it change one.
 
     ``None`` is the SDK. Modes by tag need a licence; without it they fail every request.
     """
@@ -77,3 +78,8 @@ def check_mode(mode: object) -> None:
     modes = mode if isinstance(mode, list | tuple) else [mode]
     if not {"pre_call", "post_call"} <= {str(getattr(m, "value", m)) for m in modes}:
         raise PolicyError("demur in a proxy needs mode: [pre_call, post_call]")
+    if others.get("scan_raw_request"):
+        raise PolicyError(
+            "with scan_raw_request LiteLLM drops what demur notes on a request, and nothing is "
+            "judged; leave it out"
+        )

@@ -8,8 +8,9 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ...detection import Detector
 from ...detection.building import build_detector
@@ -22,6 +23,8 @@ from .state import store_of
 
 LOOK_SECONDS: Final = 1.0
 """How often a policy file is looked at."""
+MOST_CHANGES: Final = 10
+"""How many looks in a row may find a change, before a file is taken as it is."""
 MOST_LOOKS_APART: Final = 60
 """How rarely a version that could not be used is tried again, in looks."""
 
@@ -75,9 +78,10 @@ class PolicyFile:
 
     A thread looks at the file every ``LOOK_SECONDS``, from the first time ``current`` is asked
     for in a process, as long as this object is in use. A version that two looks in a row have found
-    is taken over. One that cannot be used changes nothing: it is logged, and counted where the
-    policy has metrics. It is tried again, ever more rarely, as what it lacks may come later.
-    ``changed`` is called, on that thread, with each new setup before it is used.
+    is taken over; of a file that never stays the same, one now and then. One that cannot be used
+    changes nothing: it is logged, and counted where the policy has metrics. It is tried again, ever
+    more rarely, as what it lacks may come later. ``changed`` is called, on that thread, with each
+    new setup before it is used.
     """
 
     def __init__(
@@ -93,7 +97,7 @@ class PolicyFile:
         self._sinks = sinks
         self._stamp = self._seen = _stamp(self._path)
         self._complaint: str | None = None
-        self._apart = self._skip = 0
+        self._apart = self._skip = self._changes = 0
         self._setup = Setup.of(load_policy(path), own, sinks=sinks)
         self.renew()
         renewed_in_children(self)
@@ -121,7 +125,10 @@ class PolicyFile:
         if stamp != self._seen:
             # It may be in the middle of being written, and half of a policy may be one, too.
             self._seen = stamp
-            return
+            self._changes += 1
+            if self._changes < MOST_CHANGES:
+                return
+        self._changes = 0
         if stamp != self._stamp:
             self._stamp, self._complaint, self._apart = stamp, None, 1
         elif self._complaint is None:
@@ -181,9 +188,9 @@ def _watch(watched: weakref.ref[PolicyFile]) -> None:
         time.sleep(LOOK_SECONDS)
 
 
-def _stamp(path: Path) -> Any:
+def _stamp(path: Path) -> bytes | None:
+    """What tells a version from others: what it says, however often that is written."""
     try:
-        found = path.stat()
+        return sha256(path.read_bytes()).digest()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

@@ -201,7 +201,8 @@ def fallback_request(
 ) -> dict[str, Any]:
     """The original request, patched for ``target``, with the caller's identity.
 
-    The reservation made against the caller's budget belongs to the first call alone.
+    Who answers where ``target`` errs is the policy's to say, and not the Router's. The reservation
+    made against the caller's budget belongs to the first call alone.
     """
     from litellm.litellm_core_utils.internal_call_metadata import without_budget_reservation
 
@@ -217,7 +218,7 @@ def fallback_request(
         RECORDS: [],
         **({} if parking is None else {PARKING: parking}),
     }
-    return {**fresh, **target.patch, "model": target.model}
+    return {**fresh, **target.patch, "model": target.model, "disable_fallbacks": True}
 
 
 async def relay(
