@@ -39,7 +39,7 @@ def wrap(
 ) -> ClientT:
     """``demur.wrap``, where openai is known to be installed."""
     check_client(client)
-    given = targets or {}
+    given = {} if targets is None else targets
     _check_targets(client, given)
     chosen = _policy(policy, fallbacks)
     _check_chains(chosen, given)
@@ -155,6 +155,10 @@ def _check_prices(policy: Policy) -> None:
 
 
 def _check_targets(client: Any, clients: Mapping[str, Any]) -> None:
+    if not isinstance(clients, Mapping):
+        raise PolicyError(
+            f"targets must be a mapping of names to clients, not {type(clients).__name__}"
+        )
     wanted = openai.AsyncOpenAI if isinstance(client, openai.AsyncOpenAI) else openai.OpenAI
     for name, other in clients.items():
         if not issubclass(type(other), wanted):
