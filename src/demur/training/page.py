@@ -13,6 +13,8 @@ from .metrics import Quality, calibration, curve
 _LINES = 5
 """Colours; a sixth detector has the first one's."""
 _SIZE, _EDGE = 320, 44
+UNDEFINED = "undefined"
+"""A share of no rows."""
 Line = tuple[str, Sequence[tuple[float, float]]]
 
 _HEAD = """<meta charset="utf-8">
@@ -66,8 +68,8 @@ def render(
     return (
         f'<!doctype html><html lang="en">{_HEAD}'
         f"<title>demur eval: {names}</title><style>{_STYLE}</style>"
-        f"<h1>demur eval</h1><p>{names}: {reports[0].overall.rows:,} responses, "
-        f"{reports[0].overall.refusals:,} refusals.</p>"
+        f"<h1>demur eval</h1><p>{names}: {counted(reports[0].overall.rows, 'response')}, "
+        f"{counted(reports[0].overall.refusals, 'refusal')}.</p>"
         f"{_summary(reports)}{_tests(tests)}"
         f'<div class="plots">{"".join(plots)}</div>'
         f"{''.join(_groups(r) + _mistakes(r) for r in reports)}</html>\n"
@@ -80,7 +82,7 @@ def _summary(reports: Sequence[Report]) -> str:
         cells = []
         for found in reports:
             cell = _number(getattr(found.overall, name))
-            if name in found.intervals:
+            if name in found.intervals and cell != UNDEFINED:
                 interval = found.intervals[name]
                 cell += f" ({_number(interval.low)} to {_number(interval.high)})"
             cells.append(cell)
@@ -219,4 +221,14 @@ def _held(report: Report) -> str:
 
 
 def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.4f}"
+    return defined(value, 4)
+
+
+def defined(value: float, digits: int) -> str:
+    """The number, or that there is none."""
+    return UNDEFINED if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """So many of them, as in ``1 response``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
