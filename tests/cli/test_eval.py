@@ -92,6 +92,20 @@ def test_the_page_stands_alone(rows: Path, tmp_path: Path) -> None:
     assert not any(response in text for response, _, _ in ROWS)
 
 
+def test_what_no_row_can_show_is_called_undefined(tmp_path: Path) -> None:
+    """Without a normal row there is no false-positive rate, on the terminal and on the page."""
+    rows, page = tmp_path / "rows.jsonl", tmp_path / "page.html"
+    rows.write_text(json.dumps({"response": "I'm sorry, I can't help with that.", "label": 1}))
+    code, out, _ = run(rows, "--no-prefixes", "--html", page)
+    assert code == 0
+    assert "1 response " in out
+    assert re.search(r"false positive rate . undefined +.\n", out)
+    assert "nan" not in out
+    text = page.read_text(encoding="utf-8")
+    assert "1 response, 1 refusal." in text
+    assert '<th scope="row">false positive rate</th><td>undefined</td>' in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

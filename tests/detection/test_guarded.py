@@ -18,8 +18,8 @@ import anyio.to_thread
 import pytest
 
 from demur.detection import Detector
-from demur.detection.guarded import Guarded
-from demur.errors import DetectorError
+from demur.detection.guarded import Guarded, own_detector
+from demur.errors import DetectorError, PolicyError
 from demur.vocabulary import Evidence, Verdict
 
 SECRET = "the caller's own words"
@@ -245,3 +245,46 @@ def test_a_hung_detector_does_not_keep_the_interpreter() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "hangs: no answer within 0.05 s\n"
+
+
+class Hasty:
+    """Of a user who has not heard of ``final``."""
+
+    name = "hasty"
+    blocking = False
+
+    def classify(self, evidence: Evidence) -> Verdict:
+        return GOOD
+
+
+class Lazy(Hasty):
+    """Of a user who thinks that classify is awaited."""
+
+    async def classify(self, evidence: Evidence, *, final: bool = True) -> Verdict:  # type: ignore[override]
+        return GOOD
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (5, "name, blocking and classify.*int has not"),
+        (Custom, "an instance, not the class Custom"),
+        (Hasty(), r"Hasty.*classify\(self, evidence, \*, final=True\)"),
+        (Lazy(), "Lazy.*aclassify"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(given: Any, told: str) -> None:
+    """A detector that could answer nothing is told when it is given, not at every response."""
+    with pytest.raises(PolicyError, match=told):
+        own_detector(given, 5.0)
+
+
+def test_what_can_be_asked_is_guarded() -> None:
+    """A detector of any signature that takes what it is asked with is taken, and guarded."""
+
+    class Anything(Custom):
+        def classify(self, *given: Any, **more: Any) -> Any:
+            return super().classify(*given, **more)
+
+    for own in (Custom(lambda: GOOD), Anything(lambda: GOOD)):
+        assert own_detector(own, 5.0).classify(Evidence(SECRET)) == GOOD

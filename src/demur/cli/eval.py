@@ -162,10 +162,12 @@ def load(name: str, threshold: float | None) -> Detector:
 
 def show(console: Console, reports: list[Report], tests: list[Comparison]) -> None:
     """The tables on a terminal."""
+    from ..training.page import counted
+
     table = Table(
         "",
         *(Column(shown(r.name)) for r in reports),
-        title=f"{reports[0].overall.rows:,} responses",
+        title=counted(reports[0].overall.rows, "response"),
     )
     for row in (
         "loss", "accuracy", "recall", "precision", "f1", "false_positive_rate",
@@ -199,8 +201,10 @@ def show(console: Console, reports: list[Report], tests: list[Comparison]) -> No
 
 
 def _figure(found: Report, name: str) -> str:
-    value = f"{getattr(found.overall, name):.4f}"
-    interval = found.intervals.get(name)
+    from ..training.page import UNDEFINED, defined
+
+    value = defined(getattr(found.overall, name), 4)
+    interval = None if value == UNDEFINED else found.intervals.get(name)
     return value if interval is None else f"{value} ({interval.low:.4f} to {interval.high:.4f})"
 
 
@@ -214,6 +218,8 @@ def _kept(found: Report) -> str:
 
 
 def _group_table(name: str, group: str, members: dict[str, Any]) -> Table:
+    from ..training.page import defined
+
     table = Table(
         group, "rows", "refusals", "F1", "recall", "FPR", title=shown(f"{name} by {group}")
     )
@@ -222,7 +228,7 @@ def _group_table(name: str, group: str, members: dict[str, Any]) -> Table:
             shown(member),
             str(found.rows),
             str(found.refusals),
-            *(f"{v:.3f}" for v in (found.f1, found.recall, found.false_positive_rate)),
+            *(defined(v, 3) for v in (found.f1, found.recall, found.false_positive_rate)),
         )
     return table
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from typing import Any, Final, cast, get_args
 
 import anyio
 
-from ..errors import DetectorError
+from ..errors import DetectorError, PolicyError
 from ..forking import renewed_in_children
 from ..vocabulary import LABELS, Evidence, Kind, Verdict
 from . import Detector
@@ -207,3 +208,40 @@ class _Answer(Future[Any]):
                 self.set_exception(answer)
             else:
                 self.set_result(answer)
+
+
+def own_detector(given: object, seconds: float) -> Guarded:
+    """A user's detector, guarded. ``seconds`` is how long it may take for one text.
+
+    Raises ``PolicyError`` for what could never answer: the guard would let every response pass.
+    """
+    if isinstance(given, type):
+        name = given.__name__
+        raise PolicyError(f"detector must be an instance, not the class {name}; write {name}()")
+    kind = type(given).__name__
+    if not isinstance(given, Detector):
+        raise PolicyError(
+            "detector must have name, blocking and classify(), as demur.detection.Detector says; "
+            f"{kind} has not"
+        )
+    if inspect.iscoroutinefunction(given.classify):
+        raise PolicyError(
+            f"detector: {kind}.classify is a coroutine, and threads cannot await it; write a plain "
+            "one, and an aclassify beside it for event loops"
+        )
+    if not _takes_what_it_is_asked(given.classify):
+        raise PolicyError(
+            f"detector: {kind}.classify cannot be called as it will be; write "
+            "def classify(self, evidence, *, final=True)"
+        )
+    return Guarded(given, seconds)
+
+
+def _takes_what_it_is_asked(classify: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(classify).bind(Evidence(), final=True)
+    except TypeError:
+        return False
+    except ValueError:
+        return True  # compiled code may tell no signature
+    return True

@@ -10,17 +10,43 @@ from pathlib import Path
 from .measuring import Comparison, Judged, Report
 from .metrics import Quality, calibration, curve
 
-_COLOURS = ("#0b6e4f", "#c8553d", "#3d5a98", "#a07f1d", "#7a3e9d")
+_LINES = 5
+"""Colours; a sixth detector has the first one's."""
 _SIZE, _EDGE = 320, 44
+UNDEFINED = "undefined"
+"""A share of no rows."""
 Line = tuple[str, Sequence[tuple[float, float]]]
 
+_HEAD = """<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+"""
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; margin: 1rem 0 } caption { text-align: left; font-weight: 600 }
-td, th { border-bottom: 1px solid #ccc; padding: .2rem .8rem; text-align: right }
-td:first-child, th:first-child { text-align: left }
-.plots { display: flex; flex-wrap: wrap; gap: 1.5rem } figure { margin: 0 }
-@media (prefers-color-scheme: dark) { body { background: #15181c; color: #e6e6e6 } }
+:root { --page: #fff; --ink: #16181d; --soft: #5d626d; --rule: #ccc;
+  --l0: #0b6e4f; --l1: #c8553d; --l2: #3d5a98; --l3: #a07f1d; --l4: #7a3e9d }
+@media (prefers-color-scheme: dark) { :root {
+  --page: #15181c; --ink: #e6e6e6; --soft: #a0a6b2; --rule: #3d434d;
+  --l0: #2fb88a; --l1: #ec7646; --l2: #7ea2ee; --l3: #d2a83a; --l4: #c08ae0 } }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
+  background: var(--page); color: var(--ink) }
+h1, p { overflow-wrap: anywhere }
+.scroll { overflow-x: auto; margin: 1rem 0 } table { border-collapse: collapse }
+caption { text-align: left; font-weight: 600 }
+td, th { border-bottom: 1px solid var(--rule); padding: .2rem .8rem; text-align: right }
+th[scope=row] { text-align: left; font-weight: 400 }
+.plots { display: flex; flex-wrap: wrap; gap: 1.5rem } figure { margin: 0; max-width: 100% }
+figcaption { font-weight: 600 } figcaption span { font-weight: 400; margin-right: 1rem }
+figcaption i { display: inline-block; width: .7rem; height: .7rem; margin-right: .35rem }
+svg { display: block; max-width: 100%; height: auto }
+text { font: 12px sans-serif; text-anchor: middle; fill: var(--soft) }
+polyline { fill: none; stroke-width: 2 } .frame, .even { fill: none; stroke: var(--soft) }
+.even { stroke-dasharray: 4 }
+.l0 { stroke: var(--l0); background: var(--l0) }
+.l1 { stroke: var(--l1); background: var(--l1) }
+.l2 { stroke: var(--l2); background: var(--l2) }
+.l3 { stroke: var(--l3); background: var(--l3) }
+.l4 { stroke: var(--l4); background: var(--l4) }
 """
 
 
@@ -40,10 +66,10 @@ def render(
         *_prefix_plots(reports),
     ]
     return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        f'<!doctype html><html lang="en">{_HEAD}'
         f"<title>demur eval: {names}</title><style>{_STYLE}</style>"
-        f"<h1>demur eval</h1><p>{names}: {reports[0].overall.rows:,} responses, "
-        f"{reports[0].overall.refusals:,} refusals.</p>"
+        f"<h1>demur eval</h1><p>{names}: {counted(reports[0].overall.rows, 'response')}, "
+        f"{counted(reports[0].overall.refusals, 'refusal')}.</p>"
         f"{_summary(reports)}{_tests(tests)}"
         f'<div class="plots">{"".join(plots)}</div>'
         f"{''.join(_groups(r) + _mistakes(r) for r in reports)}</html>\n"
@@ -56,7 +82,7 @@ def _summary(reports: Sequence[Report]) -> str:
         cells = []
         for found in reports:
             cell = _number(getattr(found.overall, name))
-            if name in found.intervals:
+            if name in found.intervals and cell != UNDEFINED:
                 interval = found.intervals[name]
                 cell += f" ({_number(interval.low)} to {_number(interval.high)})"
             cells.append(cell)
@@ -112,11 +138,18 @@ def _mistakes(report: Report) -> str:
 
 
 def _table(caption: str, heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(h)}</th>" for h in heads)
+    """It scrolls by itself where it is wider than the screen."""
+    head = "".join(f'<th scope="col">{escape(h)}</th>' if h else "<td></td>" for h in heads)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for name, *cells in lines
     )
-    return f"<table><caption>{escape(caption)}</caption><tr>{head}</tr>{body}</table>"
+    return (
+        f'<div class="scroll" tabindex="0"><table><caption>{escape(caption)}</caption>'
+        f"<tr>{head}</tr>{body}</table></div>"
+    )
 
 
 def _precision(judged: Judged) -> Line:
@@ -163,29 +196,23 @@ def _plot(
         parts.append(f'<text x="{bottom[0]}" y="{_SIZE - _EDGE + 16}">{step * widest:g}</text>')
         parts.append(f'<text x="{_EDGE - 18}" y="{left[1]}">{step:g}</text>')
     if diagonal:
-        parts.append(_path([place(0, 0), place(1, 1)], "#999", "4"))
+        parts.append(_path([place(0, 0), place(1, 1)], "even"))
+    legend = []
     for index, (name, points) in enumerate(lines):
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = f"l{index % _LINES}"
         drawn = [place(x, y) for x, y in points if not (math.isnan(x) or math.isnan(y))]
-        parts.append(_path(drawn, colour, "0"))
-        parts.append(
-            f'<text x="{_EDGE + 8}" y="{_SIZE - _EDGE - 8 - 14 * index}" '
-            f'style="text-anchor:start;fill:{colour}">{escape(name)}</text>'
-        )
+        parts.append(_path(drawn, colour))
+        legend.append(f'<span><i class="{colour}"></i>{escape(name)}</span>')
     return (
-        f'<figure><svg viewBox="0 0 {_SIZE} {_SIZE}" width="{_SIZE}" role="img" '
-        f'aria-label="{escape(title)}"><style>text {{ font: 11px sans-serif; text-anchor: middle; '
-        "fill: #777 } .frame { fill: none; stroke: #999 }</style>"
-        f'<text x="{_SIZE / 2}" y="{_EDGE - 14}">{escape(title)}</text>{"".join(parts)}'
+        f"<figure><figcaption>{escape(title)}<br>{''.join(legend)}</figcaption>"
+        f'<svg viewBox="0 0 {_SIZE} {_SIZE}" width="{_SIZE}" role="img" '
+        f'aria-label="{escape(title)}">{"".join(parts)}'
         f'<text x="{_SIZE / 2}" y="{_SIZE - 8}">{escape(across)}</text></svg></figure>'
     )
 
 
-def _path(points: Sequence[str], colour: str, dash: str) -> str:
-    return (
-        f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" '
-        f'stroke-width="2" stroke-dasharray="{dash}"/>'
-    )
+def _path(points: Sequence[str], kind: str) -> str:
+    return f'<polyline points="{" ".join(points)}" class="{kind}"/>'
 
 
 def _held(report: Report) -> str:
@@ -194,4 +221,14 @@ def _held(report: Report) -> str:
 
 
 def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.4f}"
+    return defined(value, 4)
+
+
+def defined(value: float, digits: int) -> str:
+    """The number, or that there is none."""
+    return UNDEFINED if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """So many of them, as in ``1 response``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

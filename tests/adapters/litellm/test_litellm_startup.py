@@ -64,6 +64,7 @@ def test_a_variable_that_is_not_set(tmp_path: Path) -> None:
         {"demur": {"policy": None}},
         {"demur": "policy.yaml"},
         {"policy": {"version": 2}},
+        {"detector": 5},
         {"event_hook": "post_call"},
         {"event_hook": ["pre_call", "during_call"]},
         {"event_hook": MODES, "scan_raw_request": True},

@@ -241,10 +241,11 @@ def test_a_client_that_no_rule_uses_is_told(caller, serve, caplog):
         ({"fallbacks": 5}, "fallbacks must be a list"),
         ({"fallbacks": []}, "fallbacks is empty; name a model, or leave it out"),
         ({"detector": 5}, "detector must have"),
+        ({"targets": ["second"]}, "targets must be a mapping of names to clients, not list"),
     ],
 )
 def test_wrong_arguments_are_policy_errors(caller, serve, wrong, told):
-    """What cannot be a fallback or a detector is named when the client is wrapped."""
+    """What cannot be a fallback, target or detector is named when the client is wrapped."""
     with pytest.raises(demur.PolicyError, match=told):
         demur.wrap(caller.client(serve(primary=Reply(ANSWER))), **wrong)
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from ...detection import Detector
 from ...detection.building import build_detector
-from ...detection.guarded import Guarded
+from ...detection.guarded import own_detector
 from ...forking import renewed_in_children
 from ...policy import Policy, load_policy
 from ...sinks import Sink, Sinks, note_reload, sinks_for
@@ -70,7 +70,8 @@ class Setup:
 
 
 def _detector(policy: Policy, own: Detector | None) -> Detector:
-    return build_detector(policy.detector) if own is None else Guarded(own, policy.detector.seconds)
+    settings = policy.detector
+    return build_detector(settings) if own is None else own_detector(own, settings.seconds)
 
 
 class PolicyFile:

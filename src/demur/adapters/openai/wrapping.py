@@ -12,7 +12,7 @@ import openai
 
 from ...detection import Detector
 from ...detection.building import build_detector
-from ...detection.guarded import Guarded
+from ...detection.guarded import own_detector
 from ...errors import PolicyError
 from ...policy import Policy, load_policy
 from ...policy.schema import TargetSettings
@@ -39,21 +39,17 @@ def wrap(
 ) -> ClientT:
     """``demur.wrap``, where openai is known to be installed."""
     check_client(client)
-    if detector is not None and not isinstance(detector, Detector):
-        raise PolicyError(
-            "detector must have name, blocking and classify(), as demur.detection.Detector says; "
-            f"{type(detector).__name__} has not"
-        )
-    given = targets or {}
+    given = {} if targets is None else targets
     _check_targets(client, given)
     chosen = _policy(policy, fallbacks)
     _check_chains(chosen, given)
     _check_prices(chosen)
     keys = {name: _key(name, target) for name, target in chosen.targets.items()}
+    own_judge = None if detector is None else own_detector(detector, chosen.detector.seconds)
     wrapped = wrapped_copy(client)
     # What takes long to make, or has to be closed, only once all else is known to be right.
-    store, sink, settings = store_for(chosen), sinks_for(chosen, sinks), chosen.detector
-    judge = Guarded(detector, settings.seconds) if detector else build_detector(settings)
+    store, sink = store_for(chosen), sinks_for(chosen, sinks)
+    judge = own_judge or build_detector(chosen.detector)
     made = _elsewhere(client, chosen, keys)
     own = tuple(c for name, c in made.items() if chosen.targets[name].base_url is not None)
     wire(wrapped, Wiring(chosen, judge, sink, {**made, **given}, own, store))
@@ -159,6 +155,10 @@ def _check_prices(policy: Policy) -> None:
 
 
 def _check_targets(client: Any, clients: Mapping[str, Any]) -> None:
+    if not isinstance(clients, Mapping):
+        raise PolicyError(
+            f"targets must be a mapping of names to clients, not {type(clients).__name__}"
+        )
     wanted = openai.AsyncOpenAI if isinstance(client, openai.AsyncOpenAI) else openai.OpenAI
     for name, other in clients.items():
         if not issubclass(type(other), wanted):
