@@ -248,6 +248,16 @@ def test_what_is_suspect_at_the_cap_is_held_on(
 
 
 def test_one_suspect_choice_holds_the_others() -> None:
+    """The stream is held until no undecided choice is below a cap of its own."""
+    words = "word " * 4
+    chunks = [chunk(words), chunk(index=1, refusal=words), chunk(words), chunk("never held for")]
+    plan = plan_of(B, hold={"chars": 20, "suspect_chars": 40, "seconds": None}, choices=2)
+    # Of a choice without text the detector sees no character.
+    trace = play(chunks, plan, Leaning([(0, 0.1), (16, 0.9)]))
+    assert held(trace) == 3
+
+
+def test_suspect_choices_wait_for_each_other() -> None:
     """With two choices the stream is held until no undecided one is below its cap."""
     chunks = [chunk("word " * 4, index=index) for index in (0, 1)]
     more = [chunk("word " * 4, index=index) for index in (0, 1)]

@@ -43,7 +43,14 @@ TEXTS = [
 ROWS = [Row(text, label) for text, label in TEXTS]
 
 
-@pytest.mark.parametrize("changed", [{}, {"prefix_refusal": max(STOP), "late_refusal": min(LATE)}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"prefix_refusal": max(STOP)},
+        {"prefix_refusal": max(STOP), "late_refusal": min(LATE)},
+    ],
+)
 def test_playing_is_what_the_detector_does(changed: dict[str, float]) -> None:
     """The thresholds of a model, played, keep the recall and hold the tokens `demur eval` finds,
     also where hardly anything is stopped before the late ones, and beyond the first cap."""

@@ -16,6 +16,7 @@ from rich.table import Column, Table
 
 from ..detection import Detector
 from ..errors import InputError
+from ..training.figures import counted, number, tokens_held, with_interval
 from .eval_tables import banded, confusion_table, passing_told, probe_table, probed
 from .numbers import Float
 from .printing import printable, shown
@@ -162,8 +163,6 @@ def load(name: str, threshold: float | None) -> Detector:
 
 def show(console: Console, reports: list[Report], tests: list[Comparison]) -> None:
     """The tables on a terminal."""
-    from ..training.page import counted
-
     table = Table(
         "",
         *(Column(shown(r.name)) for r in reports),
@@ -172,13 +171,13 @@ def show(console: Console, reports: list[Report], tests: list[Comparison]) -> No
     for row in (
         "loss", "accuracy", "recall", "precision", "f1", "false_positive_rate",
     ):  # fmt: skip
-        table.add_row(row.replace("_", " "), *(_figure(r, row) for r in reports))
+        table.add_row(row.replace("_", " "), *(with_interval(r, row) for r in reports))
     table.add_row("average precision", *(f"{r.average_precision:.4f}" for r in reports))
     table.add_row("calibration error", *(f"{r.calibration_error:.4f}" for r in reports))
     table.add_row("threshold", *(f"{r.threshold:.3f}" for r in reports))
     table.add_row("ms p50 / p95", *(f"{r.latency.p50:.2f} / {r.latency.p95:.2f}" for r in reports))
     if any(r.prefixes for r in reports):
-        table.add_row("tokens held, median / p95", *(_held(r) for r in reports))
+        table.add_row("tokens held, median / p95", *map(tokens_held, reports))
         table.add_row("recall kept in streams", *(_kept(r) for r in reports))
     console.print(table)
     for found in reports:
@@ -200,26 +199,11 @@ def show(console: Console, reports: list[Report], tests: list[Comparison]) -> No
         )
 
 
-def _figure(found: Report, name: str) -> str:
-    from ..training.page import UNDEFINED, defined
-
-    value = defined(getattr(found.overall, name), 4)
-    interval = None if value == UNDEFINED else found.intervals.get(name)
-    return value if interval is None else f"{value} ({interval.low:.4f} to {interval.high:.4f})"
-
-
-def _held(found: Report) -> str:
-    early = found.prefixes
-    return "" if early is None else f"{early.median_tokens:.0f} / {early.p95_tokens:.0f}"
-
-
 def _kept(found: Report) -> str:
     return "" if found.prefixes is None else f"{found.prefixes.recall_kept:.4f}"
 
 
 def _group_table(name: str, group: str, members: dict[str, Any]) -> Table:
-    from ..training.page import defined
-
     table = Table(
         group, "rows", "refusals", "F1", "recall", "FPR", title=shown(f"{name} by {group}")
     )
@@ -228,7 +212,7 @@ def _group_table(name: str, group: str, members: dict[str, Any]) -> Table:
             shown(member),
             str(found.rows),
             str(found.refusals),
-            *(defined(v, 3) for v in (found.f1, found.recall, found.false_positive_rate)),
+            *(number(v, 3) for v in (found.f1, found.recall, found.false_positive_rate)),
         )
     return table
 

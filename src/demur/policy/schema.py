@@ -144,7 +144,7 @@ class Retry(Section):
 
 class HoldBack(Section):
     chars: Annotated[Count, Field(ge=1)] = Field(
-        default=160, description="Most visible characters held."
+        default=160, description="Most visible characters held of what is not suspect."
     )
     suspect_chars: Annotated[Count, Field(ge=1)] | None = Field(
         default=None,

@@ -16,7 +16,7 @@ from ..flow.gathering import STEP_CHARS
 from ..flow.hold_back import Watch
 from ..flow.journal import Journal
 from ..flow.plan import Plan
-from ..policy.schema import Rule, StreamSettings
+from ..policy.schema import Rule
 from ..vocabulary import Chunk, Delta, Evidence, Target
 from .bands import Confusion
 from .counterfactuals import Probe
@@ -34,7 +34,8 @@ from .metrics import (
 )
 from .rows import Row
 
-HOLD_BACK = StreamSettings().hold_back
+_PLAN = Plan("chat", Target(name="", model=""), Rule(name="any"))
+HOLD_BACK = _PLAN.rule.stream.hold_back
 """The default policy's."""
 CHARS_A_TOKEN = 4
 """Characters of a token in Latin script; elsewhere a character counts as one token."""
@@ -214,7 +215,7 @@ def judge_prefixes(detector: Detector, judged: Judged, advance: Advance) -> Pref
 
 def _played(detector: Detector, text: str) -> tuple[bool, int]:
     """Whether a stream of ``text`` is stopped, and how many characters are held until then."""
-    watch = Watch(Journal(Plan("chat", Target(name="", model=""), Rule(name="any"))))
+    watch = Watch(Journal(_PLAN))
     _answer(watch.see(Chunk(None, (Delta(text=text),))), detector)
     (choice,) = watch.gathering.choices.values()
     held = choice.judged_chars

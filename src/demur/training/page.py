@@ -7,14 +7,13 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from .figures import counted, number, tokens_held, with_interval
 from .measuring import Comparison, Judged, Report
 from .metrics import Quality, calibration, curve
 
 _LINES = 5
 """Colours; a sixth detector has the first one's."""
 _SIZE, _EDGE = 320, 44
-UNDEFINED = "undefined"
-"""A share of no rows."""
 Line = tuple[str, Sequence[tuple[float, float]]]
 
 _HEAD = """<meta charset="utf-8">
@@ -77,26 +76,20 @@ def render(
 
 
 def _summary(reports: Sequence[Report]) -> str:
-    lines: list[list[str]] = []
-    for name in ("loss", "accuracy", "recall", "precision", "f1", "false_positive_rate"):
-        cells = []
-        for found in reports:
-            cell = _number(getattr(found.overall, name))
-            if name in found.intervals and cell != UNDEFINED:
-                interval = found.intervals[name]
-                cell += f" ({_number(interval.low)} to {_number(interval.high)})"
-            cells.append(cell)
-        lines.append([name.replace("_", " "), *cells])
-    lines.append(["average precision", *(_number(r.average_precision) for r in reports)])
-    lines.append(["calibration error", *(_number(r.calibration_error) for r in reports)])
-    lines.append(["threshold", *(_number(r.threshold) for r in reports)])
+    lines = [
+        [name.replace("_", " "), *(with_interval(found, name) for found in reports)]
+        for name in ("loss", "accuracy", "recall", "precision", "f1", "false_positive_rate")
+    ]
+    lines.append(["average precision", *(number(r.average_precision) for r in reports)])
+    lines.append(["calibration error", *(number(r.calibration_error) for r in reports)])
+    lines.append(["threshold", *(number(r.threshold) for r in reports)])
     lines.append(["ms p50 / p95", *(f"{r.latency.p50:.2f} / {r.latency.p95:.2f}" for r in reports)])
     if any(r.prefixes for r in reports):
-        lines.append(["tokens held, median / p95", *map(_held, reports)])
+        lines.append(["tokens held, median / p95", *map(tokens_held, reports)])
         lines.append(
             [
                 "recall kept",
-                *(_number(r.prefixes.recall_kept) if r.prefixes else "" for r in reports),
+                *(number(r.prefixes.recall_kept) if r.prefixes else "" for r in reports),
             ]
         )
     return _table("Quality, with 95 % intervals", ["", *(r.name for r in reports)], lines)
@@ -125,12 +118,12 @@ def _groups(report: Report) -> str:
 
 def _line(name: str, found: Quality) -> list[str]:
     figures = (found.f1, found.recall, found.precision, found.false_positive_rate)
-    return [name, str(found.rows), str(found.refusals), *map(_number, figures)]
+    return [name, str(found.rows), str(found.refusals), *map(number, figures)]
 
 
 def _mistakes(report: Report) -> str:
     lines = [
-        [m.id, "refusal" if m.label else "normal", _number(m.score), m.source, m.lang, m.model]
+        [m.id, "refusal" if m.label else "normal", number(m.score), m.source, m.lang, m.model]
         for m in report.mistakes
     ]
     heads = ["row", "label", "score", "source", "language", "model"]
@@ -213,22 +206,3 @@ def _plot(
 
 def _path(points: Sequence[str], kind: str) -> str:
     return f'<polyline points="{" ".join(points)}" class="{kind}"/>'
-
-
-def _held(report: Report) -> str:
-    early = report.prefixes
-    return "" if early is None else f"{early.median_tokens:.0f} / {early.p95_tokens:.0f}"
-
-
-def _number(value: float) -> str:
-    return defined(value, 4)
-
-
-def defined(value: float, digits: int) -> str:
-    """The number, or that there is none."""
-    return UNDEFINED if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def counted(number: int, noun: str) -> str:
-    """So many of them, as in ``1 response``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -12,13 +12,14 @@ from urllib.request import Request, urlopen
 import pytest
 from proxy_scene import rule
 from proxy_stage import MASTER_KEY, Proxy, skip_without_proxy
+from test_litellm_operators import CHAT, Answer
 
 from demur.testing import Upstream
 
 ASK = [{"role": "user", "content": "What is the capital of Portugal?"}]
 RECORDS = (
-    ("/v1/chat/completions", {"model": "primary", "messages": ASK}),
-    ("/v1/chat/completions", {"model": "primary", "messages": ASK, "stream": True}),
+    (CHAT, {"model": "primary", "messages": ASK}),
+    (CHAT, {"model": "primary", "messages": ASK, "stream": True}),
     ("/v1/messages", {"model": "primary", "messages": ASK, "max_tokens": 9}),
     ("/v1/responses", {"model": "primary", "input": "Which capital?"}),
     ("/v1/embeddings", {"model": "primary", "input": "Lisbon"}),
@@ -83,18 +84,19 @@ def batching(
         yield proxy.wait_until_up()
 
 
-def test_a_file_is_uploaded_as_it_is(batching: Proxy, files: Files) -> None:
+def test_a_file_is_uploaded_as_it_is(upstream: Upstream, batching: Proxy, files: Files) -> None:
     """Its requests are no calls of the proxy's: nobody falls back, and so nothing is put into
     them, which the provider would not know."""
     lines = [
         json.dumps({"custom_id": str(n), "method": "POST", "url": url, "body": body})
         for n, (url, body) in enumerate(RECORDS)
     ]
-    for _ in range(2):
+    for called in (["m-refusing", "m-second"], ["m-second"]):
         answer, sent = upload(batching, files, "\n".join(lines))
         assert "litellm_batch_guardrail" not in answer
         assert [line for line in lines if line not in sent] == []
-        ask(batching)  # refused: from now on requests start at the fallback
+        # Refused: from now on requests start at the fallback.
+        assert Answer(upstream, batching, CHAT, RECORDS[0][1]).called == called
 
 
 def upload(proxy: Proxy, files: Files, text: str) -> tuple[dict[str, Any], str]:
@@ -105,17 +107,10 @@ def upload(proxy: Proxy, files: Files, text: str) -> tuple[dict[str, Any], str]:
     )
     file = f'{FORM}"file"; filename="batch.jsonl"\r\nContent-Type: application/jsonl\r\n\r\n'
     form = f"{fields}{file}{text}\r\n--f--\r\n".encode()
-    kind = "multipart/form-data; boundary=f"
-    return post(proxy, "/v1/files", form, kind), files.bodies[-1].decode()
-
-
-def ask(proxy: Proxy) -> dict[str, Any]:
-    body = json.dumps({"model": "primary", "messages": ASK}).encode()
-    return post(proxy, "/v1/chat/completions", body, "application/json")
-
-
-def post(proxy: Proxy, path: str, body: bytes, kind: str) -> dict[str, Any]:
-    headers = {"authorization": f"Bearer {MASTER_KEY}", "content-type": kind}
-    with urlopen(Request(f"{proxy.url}{path}", body, headers), timeout=30) as answer:
+    headers = {
+        "authorization": f"Bearer {MASTER_KEY}",
+        "content-type": "multipart/form-data; boundary=f",
+    }
+    with urlopen(Request(f"{proxy.url}/v1/files", form, headers), timeout=30) as answer:
         found: dict[str, Any] = json.load(answer)
-    return found
+    return found, files.bodies[-1].decode()

@@ -24,8 +24,9 @@ def check_loaded_once(kind: type, name: str, source: object, *, in_config: bool)
             continue
         known: Any = other
         there = known.event_hook is not None
-        alike = there == in_config and known.guardrail_name == name
-        if there == in_config and (not there or (alike and known.source == source)):
+        beside = there == in_config
+        alike = beside and known.guardrail_name == name
+        if (beside and not in_config) or (alike and known.source == source):
             continue
         raise PolicyError(
             f"demur is loaded twice: as {_place(known.guardrail_name, there)} and as "
