@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..errors import ModelError
 from .pieces import Pieces
 from .products import applied, product, stacked
+from .turns import short_turns
 
 Floats = NDArray[np.float32]
 
@@ -88,13 +89,19 @@ class Encoder:
 
     def outputs(self, text: str) -> Floats:
         """The head's logits for one normalised text."""
+        with short_turns():
+            state = self._last_state(text)
+        pooled = np.concatenate([state[0], state.mean(axis=0)])
+        answers: Floats = applied(self.answers, pooled) + self.answers_bias
+        return answers
+
+    def _last_state(self, text: str) -> Floats:
+        """What the last layer makes of each piece: (pieces, width)."""
         found = self.pieces.read(text, self.head, self.tail)
         state = _normed(self._words(found) + self.places[: len(found)], self.norm)
         for layer in self.layers:
             state = _through(layer, state)
-        pooled = np.concatenate([state[0], state.mean(axis=0)])
-        answers: Floats = applied(self.answers, pooled) + self.answers_bias
-        return answers
+        return state
 
     def _words(self, found: list[int]) -> Floats:
         """Embeddings of the pieces."""
