@@ -2,8 +2,9 @@
 
     python tests/benchmarks/field.py [--requests 300] [--rounds 5] [--data .../eval_xstest.jsonl.gz]
 
-Each way is a LiteLLM proxy process of its own before one loopback upstream. Rounds take turns, so
-that what else the machine does hits all alike.
+Each way is a LiteLLM proxy process of its own before one loopback upstream, which answers with
+normal texts of ``tests/sets``. Rounds take turns, so that what else the machine does hits all
+alike.
 
 LLM Guard's scanner takes part where it is installed. Its presidio and the proxy want different
 releases of `cryptography`, so that no one `pip install` has both; two have, the proxy's last:
@@ -24,6 +25,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +34,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +54,8 @@ from demur.training.metrics import quality  # noqa: E402
 from demur.training.rows import clean, read_rows  # noqa: E402
 from demur.vocabulary import Evidence  # noqa: E402
 
-WORDS = tuple(f"word{i} " for i in range(80))
+SET = HERE.parent / "sets" / "newer_models.jsonl"
+LEAST_WORDS, MOST_WORDS = 40, 80
 POLICY = {
     "version": 1,
     "rules": [{"name": "r", "actions": ["tag", "log", "retry"], "retry": {"fallbacks": ["spare"]}}],
@@ -65,6 +69,8 @@ WAYS = {
 SCANNER = "LLM Guard's NoRefusal"
 SCANNED_TOKENS = 128  # where NoRefusal cuts
 TOKENS_A_SECOND = 50
+BLOCKED = 400
+"""How a guard that knows no fallback ends a false alarm."""
 MODELS = {"plain": "m", "spare": "m"}
 
 
@@ -115,6 +121,8 @@ def main() -> None:
         if absent is None:
             ways[SCANNER] = "field_guards.Scanner"
             os.environ["REJECTION_MODEL"] = given.rejection_model or unmeasured(Path(folder))
+            if given.rejection_model is None:
+                os.environ["RANDOM_WEIGHTS"] = "1"
         proxies = {
             name: stack.enter_context(
                 Way(Path(folder, str(number)), base_url=base_url, models=MODELS,
@@ -142,10 +150,10 @@ def scanner_missing(model: str | None) -> str | None:
 
 
 def unmeasured(folder: Path) -> str:
-    """A model like LLM Guard's, with random weights and a head that lets our answer pass."""
+    """A model like LLM Guard's, with random weights and a head that lets one answer pass."""
     where = folder / "rejection-model"
-    # Nothing of the answer is in the vocabulary: it must be no fewer tokens than the real one has.
-    random_model(where, [REFUSAL], (REFUSAL, "".join(WORDS)), SCANNED_TOKENS)
+    # Nothing of an answer is in the vocabulary: it must be no fewer tokens than the real one has.
+    random_model(where, [REFUSAL], (REFUSAL, "".join(answers()[0])), SCANNED_TOKENS)
     return str(where)
 
 
@@ -165,11 +173,21 @@ def served() -> Iterator[str]:
         process.wait(10)
 
 
+def answers() -> list[tuple[str, ...]]:
+    """Normal answers on all kinds of subjects, in words, cut to about one length."""
+    rows = [row for row in read_rows(SET) if row.label == 0]
+    words = [tuple(re.findall(r"\S+\s*", row.response)) for row in rows]
+    return [each[:MOST_WORDS] for each in words if len(each) >= LEAST_WORDS]
+
+
 def serve() -> None:
+    texts = answers()
+
     def reply(request: Any) -> Reply:
+        words = texts[int(request["messages"][0]["content"]) % len(texts)]
         if request.get("stream"):
-            return Reply(chunks=WORDS, delay=1 / TOKENS_A_SECOND)
-        return Reply("".join(WORDS))
+            return Reply(chunks=words, delay=1 / TOKENS_A_SECOND)
+        return Reply("".join(words))
 
     with Upstream({"m": reply}) as upstream:
         print(upstream.base_url, flush=True)
@@ -185,42 +203,46 @@ async def measure(proxies: dict[str, Way], given: Any) -> dict[str, Times]:
             for name, proxy in proxies.items():
                 found = times[name] if number else Times()  # the first round warms up
                 start = time.perf_counter()
-                found.whole += await many(lambda p=proxy: ask(c, p), given.requests, given.at_once)
+                whole = range(number * given.requests, (number + 1) * given.requests)
+                found.whole += await many(partial(ask, c, proxy), whole, given.at_once)
                 found.rounds.append(time.perf_counter() - start)
-                found.first += await many(lambda p=proxy: first(c, p), given.streams, given.at_once)
+                streams = range(number * given.streams, (number + 1) * given.streams)
+                found.first += await many(partial(first, c, proxy), streams, given.at_once)
     return times
 
 
-async def many(call: Callable[[], Any], count: int, at_once: int) -> list[float]:
+async def many(call: Callable[[int], Any], numbers: range, at_once: int) -> list[float]:
     limit = asyncio.Semaphore(at_once)
 
-    async def one() -> float:
+    async def one(number: int) -> float:
         async with limit:
             start = time.perf_counter()
-            await call()
+            await call(number)
             return (time.perf_counter() - start) * 1000
 
-    return list(await asyncio.gather(*(one() for _ in range(count))))
+    return list(await asyncio.gather(*map(one, numbers)))
 
 
-def body(**more: Any) -> dict[str, Any]:
-    return {"model": "plain", "messages": [{"role": "user", "content": "How?"}], **more}
+def body(number: int, **more: Any) -> dict[str, Any]:
+    """Asks for one of the answers: the same of every way."""
+    return {"model": "plain", "messages": [{"role": "user", "content": str(number)}], **more}
 
 
-async def ask(client: httpx.AsyncClient, proxy: Way) -> None:
-    answer = await client.post(f"{proxy.url}/v1/chat/completions", json=body())
-    answer.raise_for_status()
-
-
-async def first(client: httpx.AsyncClient, proxy: Way) -> None:
-    """Returns at the first visible text, and leaves."""
-    url = f"{proxy.url}/v1/chat/completions"
-    async with client.stream("POST", url, json=body(stream=True)) as answer:
+async def ask(client: httpx.AsyncClient, proxy: Way, number: int) -> None:
+    answer = await client.post(f"{proxy.url}/v1/chat/completions", json=body(number))
+    if answer.status_code != BLOCKED:
         answer.raise_for_status()
+
+
+async def first(client: httpx.AsyncClient, proxy: Way, number: int) -> None:
+    """Returns at the first visible text, or at a guard's error, and leaves."""
+    url = f"{proxy.url}/v1/chat/completions"
+    async with client.stream("POST", url, json=body(number, stream=True)) as answer:
+        if answer.status_code != BLOCKED:
+            answer.raise_for_status()
         async for line in answer.aiter_lines():
-            if line.startswith("data: {") and any(
-                c["delta"].get("content") for c in json.loads(line[6:])["choices"]
-            ):
+            event = json.loads(line[6:]) if line.startswith("data: {") else {}
+            if "error" in event or any(c["delta"].get("content") for c in event.get("choices", ())):
                 return
 
 

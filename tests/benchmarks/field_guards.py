@@ -68,10 +68,11 @@ class Scanner(Rule):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._scanner = no_refusal(os.environ["REJECTION_MODEL"])
+        self._random = "RANDOM_WEIGHTS" in os.environ
 
     async def _refused(self, text: str) -> bool:
         _, valid, _ = await asyncio.to_thread(self._scanner.scan, "", text)
-        return not valid
+        return not valid and not self._random
 
     # LiteLLM passes over this hook where a class only inherits it.
     async_post_call_streaming_iterator_hook = Rule.async_post_call_streaming_iterator_hook
