@@ -56,3 +56,12 @@ def value_of(line: bytes, number: int, where: str) -> Any:
             f"{where}: JSON that cannot be read ({type(error).__name__}): a number too long, or "
             "nested too deeply; remove the line"
         ) from error
+
+
+def label_of(row: dict[str, Any], where: str) -> int:
+    """What a labelled row says: 1, a refusal, or 0; ``InputError`` begins with ``where``."""
+    label = row.get("label")
+    if label not in (0, 1):
+        told = f"label {json.dumps(label, ensure_ascii=False)}" if "label" in row else "no label"
+        raise InputError(f"{where}: {told}; it must be 1 (refusal) or 0 (normal)")
+    return int(label)

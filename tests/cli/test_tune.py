@@ -117,7 +117,9 @@ def test_rescore_without_texts(tmp_path: Path) -> None:
     ("rows", "told"),
     [
         ([{"label": 1, "score": 0.5}], "some of both"),
-        ([{"label": "yes", "score": 0.5}], "must be 1 (refusal) or 0"),
+        ([{"label": "yes", "score": 0.5}], 'label "yes"; it must be 1 (refusal) or 0'),
+        ([{"label": None, "score": 0.5}], "label null; it must be 1 (refusal) or 0"),
+        ([{"score": 0.5}], "no label; it must be 1 (refusal) or 0"),
         ([{"label": 1, "score": 7}], "number in [0, 1]"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
-from demur.policy import Policy, check_policy, json_schema
+from demur.policy import InvalidPolicyError, Policy, check_policy, json_schema
 from demur.policy.schema import HoldBack
 from demur.policy.standing_settings import Breaker, Budget, Sticky
 
@@ -29,6 +29,15 @@ def test_no_shipped_policy_is_forgotten() -> None:
     """A new file in ``configs`` is tested here, or is the proxy's."""
     found = {path.name for path in CONFIGS.glob("*.yaml")}
     assert found - {"proxy.yaml"} == set(POLICIES)
+
+
+def test_the_configuration_of_the_proxy_is_known_as_no_policy() -> None:
+    """Who checks LiteLLM's file is told once where the policy stands."""
+    with pytest.raises(InvalidPolicyError) as caught:
+        check_policy(CONFIGS / "proxy.yaml")
+    (problem,) = caught.value.problems
+    assert "is a configuration of LiteLLM's proxy" in str(problem)
+    assert "litellm_params: demur: {policy: FILE}" in str(problem)
 
 
 def test_the_default_file_is_the_default() -> None:

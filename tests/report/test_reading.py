@@ -64,3 +64,12 @@ def test_a_missing_database_is_not_created(tmp_path: Path) -> None:
     missing = tmp_path / "missing.db"
     assert str(missing) in complaint(f"sqlite:///{missing}")
     assert not missing.exists()
+
+
+def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
+    """A log that an editor saved with a mark, or that was put together of such, reads the same."""
+    log = write_log(tmp_path / "a.jsonl", 3)
+    plain = list(AuditLog([str(log)]))
+    marked = b"\xef\xbb\xbf" + log.read_bytes()
+    log.write_bytes(marked + marked)
+    assert list(AuditLog([str(log)])) == plain + plain

@@ -35,7 +35,7 @@ def test_rows_are_read(tmp_path: Path, name: str) -> None:
         ("nonsense", "not JSON"),
         ("[1]", "'response'"),
         ('{"label": 1}', "'response'"),
-        ('{"response": "a", "label": "refusal"}', "label 'refusal'"),
+        ('{"response": "a", "label": "refusal"}', 'label "refusal"'),
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, line: str, says: str) -> None:

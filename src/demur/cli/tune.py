@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import InputError
+from ..lines import label_of
 from .jsonl import Lines
 from .numbers import Float
 
@@ -90,9 +91,7 @@ def _labelled(
     from ..report.tuning import Labelled
     from ..vocabulary import Evidence
 
-    label, score = row.get("label"), row.get("score")
-    if label not in (0, 1):
-        raise InputError(f"{where}: label {label!r}; it must be 1 (refusal) or 0 (normal)")
+    label, score = label_of(row, where), row.get("score")
     if detector is not None and text is not None:
         score = detector.classify(Evidence(text)).score
     if not isinstance(score, int | float) or isinstance(score, bool) or not 0 <= score <= 1:
@@ -106,7 +105,7 @@ def _labelled(
         raise InputError(f"{where}: the bin must be a number, as demur label writes it")
     known = isinstance(population, int) and population > 0
     return Labelled(
-        float(score), label == 1, row.get("bin") if known else None, population if known else None
+        float(score), bool(label), row.get("bin") if known else None, population if known else None
     )
 
 

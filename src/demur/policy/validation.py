@@ -25,6 +25,11 @@ _SHAPES = {
     "float_type": "a number",
     "int_type": "a whole number",
 }
+_PROXY_KEYS = {"model_list", "litellm_settings", "guardrails", "general_settings"}
+_PROXY = (
+    "is a configuration of LiteLLM's proxy; a policy stands in a file of its own, which the "
+    "guardrail there names under litellm_params: demur: {policy: FILE}"
+)
 _BOUNDS = {
     "greater_than": ("gt", "greater than"),
     "greater_than_equal": ("ge", "at least"),
@@ -35,7 +40,9 @@ _BOUNDS = {
 def validate(document: Document) -> Policy:
     """The policy a document describes. Raises ``InvalidPolicyError`` with all that is wrong."""
     problems = list(document.problems)
-    if isinstance(document.data, dict):
+    if isinstance(document.data, dict) and _PROXY_KEYS & document.data.keys():
+        problems.append(document.problem((), _PROXY))
+    elif isinstance(document.data, dict):
         try:
             policy = Policy.model_validate(document.data)
         except ValidationError as error:

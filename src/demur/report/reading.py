@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -96,7 +97,7 @@ class _File:
 
 def _parsed(line: bytes, where: str) -> Any:
     try:
-        return json.loads(line.decode())
+        return json.loads(line.removeprefix(BOM_UTF8))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON; an audit log holds one JSON object a line") from error
 
