@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demur.detection.products import LIMIT, applied, product, stacked
+from demur.detection.products import LIMIT, Tiled, applied, product, stacked
 
 
 @given(st.integers(1, 300), st.sampled_from([1, 7, 160, 384, 1536]), st.integers(1, 200))
@@ -19,7 +19,7 @@ def test_products_are_numpys(count: int, inner: int, outer: int) -> None:
     random = np.random.default_rng(count + inner + outer)
     rows = random.standard_normal((count, inner)).astype(np.float32)
     weights = random.standard_normal((outer, inner)).astype(np.float32)
-    assert np.allclose(product(rows, weights), rows @ weights.T, atol=1e-3)
+    assert np.allclose(product(rows, Tiled.of(weights)), rows @ weights.T, atol=1e-3)
     assert np.allclose(applied(weights, rows[0]), weights @ rows[0], atol=1e-3)
 
 
@@ -56,9 +56,10 @@ def test_products_use_no_other_thread(shape: tuple[int, int, int]) -> None:
     assert np.prod(shape) > LIMIT
     program = f"""
 import time, numpy as np
-from demur.detection.products import product
+from demur.detection.products import Tiled, product
 count, inner, outer = {shape}
-rows, weights = np.ones((count, inner), np.float32), np.ones((outer, inner), np.float32)
+rows = np.ones((count, inner), np.float32)
+weights = Tiled.of(np.ones((outer, inner), np.float32))
 product(rows, weights)
 time.sleep(0.3)  # threads that numpy started have gone to sleep
 whole, own = time.process_time(), time.thread_time()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from .pieces import Pieces
-from .products import applied, product, stacked
+from .products import Tiled, applied, product, stacked
 from .turns import short_turns
 
 Floats = NDArray[np.float32]
@@ -32,14 +32,14 @@ _TINY = 1e-12
 class Layer:
     """One block: ``mix`` joins query, key and value."""
 
-    mix: Floats
+    mix: Tiled
     mix_bias: Floats
-    out: Floats
+    out: Tiled
     out_bias: Floats
     norm: tuple[Floats, Floats]
-    widen: Floats
+    widen: Tiled
     widen_bias: Floats
-    narrow: Floats
+    narrow: Tiled
     narrow_bias: Floats
     last_norm: tuple[Floats, Floats]
 
@@ -116,50 +116,72 @@ def opened(blocks: NDArray[np.uint8], scales: NDArray[np.float16]) -> Floats:
 
 
 def _through(layer: Layer, state: Floats) -> Floats:
-    mixed = product(state, layer.mix) + layer.mix_bias
+    mixed = product(state, layer.mix)
+    mixed += layer.mix_bias
     count, width = state.shape
     query, key, value = mixed.reshape(count, 3, HEADS, -1).transpose(1, 2, 0, 3)
-    weights = stacked(query, key.transpose(0, 2, 1)) * np.float32((HEADS / width) ** 0.5)
-    weights = np.exp(weights - weights.max(axis=2, keepdims=True))
+    weights = stacked(query, key.transpose(0, 2, 1))
+    weights *= np.float32((HEADS / width) ** 0.5)
+    weights -= weights.max(axis=2, keepdims=True)
+    np.exp(weights, out=weights)
     weights /= weights.sum(axis=2, keepdims=True)
     heard = stacked(weights, value).transpose(1, 0, 2).reshape(count, width)
-    state = _normed(state + product(heard, layer.out) + layer.out_bias, layer.norm)
-    wide = _gelu(product(state, layer.widen) + layer.widen_bias)
-    return _normed(state + product(wide, layer.narrow) + layer.narrow_bias, layer.last_norm)
+    state = _added(state, product(heard, layer.out), layer.out_bias, layer.norm)
+    wide = product(state, layer.widen)
+    wide += layer.widen_bias
+    narrow = product(_gelu(wide), layer.narrow)
+    return _added(state, narrow, layer.narrow_bias, layer.last_norm)
+
+
+def _added(state: Floats, found: Floats, bias: Floats, norm: tuple[Floats, Floats]) -> Floats:
+    found += bias
+    found += state
+    return _normed(found, norm)
 
 
 def _normed(values: Floats, norm: tuple[Floats, Floats]) -> Floats:
-    centred = values - values.mean(axis=1, keepdims=True)
-    spread = np.sqrt((centred * centred).mean(axis=1, keepdims=True) + np.float32(_TINY))
-    answer: Floats = centred / spread * norm[0] + norm[1]
-    return answer
+    """In place."""
+    values -= values.mean(axis=1, keepdims=True)
+    squares = np.einsum("ij,ij->i", values, values)
+    squares /= np.float32(values.shape[1])
+    squares += np.float32(_TINY)
+    values /= np.sqrt(squares)[:, None]
+    values *= norm[0]
+    values += norm[1]
+    return values
 
 
 def _gelu(values: Floats) -> Floats:
     """By its hyperbolic tangent form; the difference to the exact one is below 0.001."""
-    inner = values * (np.float32(0.7978845608) + np.float32(0.0356774081) * values * values)
-    answer: Floats = np.float32(0.5) * values * (np.float32(1.0) + np.tanh(inner))
-    return answer
+    inner = values * values
+    inner *= np.float32(0.0356774081)
+    inner += np.float32(0.7978845608)
+    inner *= values
+    np.tanh(inner, out=inner)
+    inner += np.float32(1.0)
+    inner *= values
+    inner *= np.float32(0.5)
+    return inner
 
 
 def _layer(arrays: Mapping[str, NDArray[Any]], index: int) -> Layer:
     def matrix(name: str) -> Floats:
         stem = f"layer{index}.{name}"
         weights: Floats = arrays[f"{stem}.weight"] * arrays[f"{stem}.scale"][:, None]
-        return weights.astype(np.float32)
+        return weights
 
     def row(name: str) -> Floats:
         return arrays[f"layer{index}.{name}"].astype(np.float32)
 
     return Layer(
-        mix=np.concatenate([matrix("q"), matrix("k"), matrix("v")]),
+        mix=Tiled.of(np.concatenate([matrix("q"), matrix("k"), matrix("v")])),
         mix_bias=np.concatenate([row("q.bias"), row("k.bias"), row("v.bias")]),
-        out=matrix("ao"),
+        out=Tiled.of(matrix("ao")),
         out_bias=row("ao.bias"),
         norm=(row("aln.weight"), row("aln.bias")),
-        widen=matrix("fi"),
+        widen=Tiled.of(matrix("fi")),
         widen_bias=row("fi.bias"),
-        narrow=matrix("fo"),
+        narrow=Tiled.of(matrix("fo")),
         narrow_bias=row("fo.bias"),
         last_norm=(row("oln.weight"), row("oln.bias")),
     )

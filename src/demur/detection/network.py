@@ -22,7 +22,7 @@ from ..errors import ModelError
 from .features import Features
 from .lexicon import Lexicon
 from .ngrams import Hashes, Words, runs_of, spell, spell_word
-from .products import LIMIT, applied, product
+from .products import LIMIT, Tiled, applied, product
 
 Floats = NDArray[np.float32]
 
@@ -49,7 +49,7 @@ class Layers:
 
     taps: Floats
     filters: Floats
-    sentence: Floats
+    sentence: Tiled
     places: Floats
     attention: Floats
     hidden: Floats
@@ -65,7 +65,7 @@ class Layers:
         return cls(
             taps=np.ascontiguousarray(taps.transpose(1, 2, 0)),
             filters=dense["conv.bias"],
-            sentence=np.concatenate([sentence[:, :filters], sentence[:, filters:]]),
+            sentence=Tiled.of(np.concatenate([sentence[:, :filters], sentence[:, filters:]])),
             places=dense["place.weight"] + dense["sentence.bias"],
             attention=dense["attention.weight"][0],
             hidden=dense["hidden.weight"],
