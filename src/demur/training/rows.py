@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..lines import FAILURES, unpacked, unreadable, value_of
+from ..lines import FAILURES, label_of, unpacked, unreadable, value_of
 from .recipe import Lean
 
 
@@ -94,12 +94,9 @@ def _row(item: Any, path: Path, number: int) -> Row:
         raise InputError(
             f"{path}:{number}: no text under 'response'; every line needs 'response' and 'label'"
         )
-    label = item.get("label")
-    if label not in (0, 1):
-        raise InputError(f"{path}:{number}: label {label!r}; it must be 1 (refusal) or 0 (normal)")
     return Row(
         response=item["response"],
-        label=int(label),
+        label=label_of(item, f"{path}:{number}"),
         id=str(item.get("id", number)),
         source=str(item.get("source", "")),
         licence=str(item.get("licence", "")),
