@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from demur.detection import encoder
 from demur.detection.embedded import EmbeddedDetector
-from demur.detection.pieces import Pieces
 from demur.detection.turns import SECONDS, short_turns
 
 OWN = 0.004
@@ -65,19 +65,20 @@ def test_anothers_setting_is_kept(seconds: float) -> None:
 
 
 def test_the_encoder_reads_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy event loop does not keep the thread waiting for 5 ms at every step."""
+    """A busy event loop does not keep the thread waiting for 5 ms at every step of any layer."""
     second = EmbeddedDetector.load().second
     assert second is not None
     seen: list[float] = []
-    read = Pieces.read
+    normed = encoder._normed
 
     def noting(*given: Any) -> Any:
         seen.append(sys.getswitchinterval())
-        return read(*given)
+        return normed(*given)
 
-    monkeypatch.setattr(Pieces, "read", noting)
+    monkeypatch.setattr(encoder, "_normed", noting)
     second.encoder.outputs("i'd rather not.")
-    assert seen == pytest.approx([SECONDS], abs=MICROSECOND)
+    steps = 1 + 2 * len(second.encoder.layers)
+    assert seen == pytest.approx([SECONDS] * steps, abs=MICROSECOND)
     assert sys.getswitchinterval() == pytest.approx(OWN)
 
 

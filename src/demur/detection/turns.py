@@ -10,7 +10,7 @@ import math
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Final
 
 from ..forking import renewed_in_children
@@ -28,6 +28,10 @@ class _Turns:
 
     @contextmanager
     def short(self) -> Iterator[None]:
+        """While within it, threads take turns every ``SECONDS``; at the end of the last, as before.
+
+        The setting is the whole process's: others lose some per cent of their speed meanwhile.
+        """
         with self._lock:
             if not self._users:
                 self._before = sys.getswitchinterval()
@@ -55,11 +59,4 @@ class _Turns:
 
 _TURNS = _Turns()
 renewed_in_children(_TURNS)
-
-
-def short_turns() -> AbstractContextManager[None]:
-    """While within it, threads take turns every ``SECONDS``; at the end of the last, as before.
-
-    The setting is the whole process's: others lose some per cent of their speed meanwhile.
-    """
-    return _TURNS.short()
+short_turns: Final = _TURNS.short
