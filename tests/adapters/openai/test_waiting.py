@@ -135,6 +135,46 @@ async def test_an_awaited_close_that_fails_is_heard_as_without_demur(wrapped):
     await http.aclose()
 
 
+class Watched(FAMILY.AsyncByteStream):
+    """A body that tells how it was left."""
+
+    def __init__(self, *parts):
+        self.parts, self.seen = parts, []
+
+    async def __aiter__(self):
+        try:
+            for part in self.parts:
+                yield part
+        finally:
+            await asyncio.sleep(0)
+            self.seen.append("left")
+
+    async def aclose(self):
+        self.seen.append("closed")
+
+
+async def test_a_refused_stream_is_let_go_of_before_it_is_closed():
+    """Its iteration is ended too, which else the garbage collector has to do, some time later."""
+    refusal = Watched(*sse(piece(REFUSAL), piece(REFUSAL), "[DONE]"))
+    answer = Watched(*sse(piece(ANSWER), "[DONE]"))
+
+    async def respond(request):
+        stream = refusal if b'"primary"' in await request.aread() else answer
+        headers = {"content-type": "text/event-stream"}
+        return FAMILY.Response(200, headers=headers, stream=stream)
+
+    http = FAMILY.AsyncClient(transport=FAMILY.MockTransport(respond))
+    client = openai.AsyncOpenAI(api_key="x", http_client=http, max_retries=0)
+    client = demur.wrap(client, fallbacks=["second"], detector=PhraseDetector())
+    stream = await client.chat.completions.create(model="primary", messages=MESSAGES, stream=True)
+    async for item in stream:
+        assert item.choices[0].delta.content == ANSWER
+        for _ in range(9):  # httpx leaves its own part to the loop
+            await asyncio.sleep(0)
+        assert sorted(refusal.seen) == ["closed", "left"]
+    await http.aclose()
+
+
 class Unfinished(FAMILY.SyncByteStream, FAMILY.AsyncByteStream):
     """A body that stops half way, for its reader to be interrupted there."""
 

@@ -126,6 +126,7 @@ class AwaitingPort:
 
     async def close(self, stream: OpenedStream) -> None:
         try:
+            await _leave(stream.parts)
             if stream.http.stream is stream.source:
                 await stream.http.aclose()
                 if isinstance(stream.result, openai.AsyncStream):
@@ -138,6 +139,16 @@ class AwaitingPort:
 
     def emit(self, record: Outcome) -> None:
         self._exchange.emit(record)
+
+
+async def _leave(parts: Any) -> None:
+    """End an iteration that nobody is waiting in, which is left to the garbage collector else.
+
+    What it raises is nothing to its caller: the response is closed next, and says what it has to.
+    """
+    if hasattr(parts, "aclose") and not getattr(parts, "ag_running", False):
+        with suppress(Exception):
+            await parts.aclose()
 
 
 def _wake_reader(http: Any) -> bool:
