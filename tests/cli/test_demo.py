@@ -230,11 +230,12 @@ def test_a_signal_leaves_nothing_running(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_openai_it_says_what_to_install() -> None:
-    """A missing SDK is one line that names the extra, and exit status 2."""
+@pytest.mark.parametrize("shown", [[], ["--json"]], ids=["show", "json"])
+def test_without_openai_it_says_what_to_install(shown: list[str]) -> None:
+    """A missing SDK is one line that names the extra, and exit status 2; no show begins."""
     code = "import sys; sys.modules['openai'] = None; from demur.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, "demo", "--no-proxy", "--json"],
+        [sys.executable, "-c", code, "demo", "--no-proxy", *shown],
         text=True,
         capture_output=True,
         check=False,

@@ -34,9 +34,9 @@ def demo(ctx: click.Context, no_proxy: bool, as_json: bool) -> None:
     since = time.monotonic()
     left_out = "--no-proxy" if no_proxy else missing()
     page = Page(Console(stderr=as_json, quiet=as_json))
-    page.opening()
     seen: list[Seen] = []
     with _ending_on_signals(), Performance(with_proxy=left_out is None) as performance:
+        page.opening()
         try:
             for scene in _watched(performance, as_json=as_json):
                 seen.append(scene)
