@@ -35,13 +35,13 @@ def unreadable(path: Path, line: int, error: Exception) -> InputError:
     return InputError(f"{where}: cannot be read: {reason(error)}")
 
 
-def value_of(line: bytes, number: int, where: str) -> Any:
-    """The JSON value that line ``number`` holds; ``InputError`` begins with ``where``.
+def value_of(line: bytes, where: str) -> Any:
+    """The JSON value that a line holds; ``InputError`` begins with ``where``.
 
-    A byte order mark may begin the first line.
+    A byte order mark may begin it, as where several files were put together.
     """
     try:
-        return json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        return json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InputError(
             f"{where}: not UTF-8 text; the file must hold one JSON object a line, in UTF-8"

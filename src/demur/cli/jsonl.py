@@ -69,7 +69,7 @@ class Lines:
 
     def _row(self, line: bytes, number: int) -> dict[str, Any]:
         where = f"{self.name}:{number}"
-        row = value_of(line, number, where)
+        row = value_of(line, where)
         if not isinstance(row, dict):
             raise InputError(f"{where}: {kind_of(row)} where one JSON object must stand")
         return row

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..lines import FAILURES, unpacked, unreadable
+from ..lines import FAILURES, unpacked, unreadable, value_of
 from ..sinks.database import engine_for, table
 from ..sinks.lines import real, rotated
 from .restoring import Entry, restored
@@ -90,16 +88,9 @@ class _File:
                     # The last line of a log in use may still be on its way.
                     if line.endswith(b"\n") and line.strip():
                         where = f"{self._path}:{number}"
-                        yield where, _parsed(line, where), position
+                        yield where, value_of(line, where), position
         except FAILURES as error:
             raise unreadable(self._path, number + 1, error) from error
-
-
-def _parsed(line: bytes, where: str) -> Any:
-    try:
-        return json.loads(line.removeprefix(BOM_UTF8))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON; an audit log holds one JSON object a line") from error
 
 
 class _Database:
@@ -145,6 +136,6 @@ class _Database:
                 rows = connection.execution_options(yield_per=1000).execute(query)
                 for number, (record,) in enumerate(rows, start=1):
                     where = f"{self._name}, row {number}"
-                    yield where, _parsed(record.encode(), where), number
+                    yield where, value_of(record.encode(), where), number
         finally:
             self._engine.dispose()

@@ -80,7 +80,7 @@ def _items(path: Path) -> Iterator[tuple[int, Any]]:
         with path.open("rb") as file:
             for number, line in enumerate(unpacked(file), start=1):
                 if line.strip():
-                    yield number, value_of(line, number, f"{path}:{number}")
+                    yield number, value_of(line, f"{path}:{number}")
     except FileNotFoundError as error:
         raise InputError(
             f"{path}: no such file; check the path (in demur train: --data)"
