@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from training_stage import EMBEDDED, ROWS, stage
 
 from demur.detection.embedded import EmbeddedDetector
+from demur.detection.network import Network
 from demur.errors import InputError
 from demur.training.recipe import recipe_of
 from demur.vocabulary import Evidence
@@ -43,6 +46,32 @@ def test_the_same_seed_builds_the_same(data: Path, tmp_path: Path) -> None:
     assert first != other
     configs = [json.loads((f / "config.json").read_text()) for f in folders]
     assert configs[0] == configs[1]
+
+
+def test_of_several_networks_the_best_is_kept(data: Path, tmp_path: Path) -> None:
+    """It ranks the development rows better than the networks of the other seeds."""
+    from demur.training.building import build
+    from demur.training.choosing import ranking
+    from demur.training.material import Material
+
+    fit = {"epochs": 1, "texts": 60, "tries": 3}
+    recipe = recipe_of({**EMBEDDED, "fit": fit, "augment": {"templates": 60}, "seed": 5})
+    told: list[str] = []
+    folder = build(recipe, data, tmp_path, stage, tell=told.append)
+    with np.load(folder / "weights.npz") as arrays:
+        kept = ranking(Network.build(dict(arrays)), Material.read(recipe, data).chosen_on)
+    ranks = [float(re.search(r"precision (0\.\d{4}) on", line)[1]) for line in told]  # type: ignore[index]
+    assert [line.split(":")[0] for line in told] == [
+        "network 1 of 3, seed 5",
+        "network 2 of 3, seed 6",
+        "network 3 of 3, seed 7",
+    ]
+    assert len(set(ranks)) > 1
+    assert max(ranks) == round(kept, 4)
+    assert (
+        "seeds 5 to 7: of these\n3 networks, the one that ranks"
+        in (folder / "README.md").read_text()
+    )
 
 
 def test_measured_numbers_survive_another_training() -> None:

@@ -105,7 +105,7 @@ def _build(
     check_folder(into)
     torch.set_num_threads(threads)
     columns = (
-        TextColumn("{task.description:<11}"),
+        TextColumn("{task.description:<14}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[loss]}"),

@@ -79,7 +79,7 @@ were not chosen in training count for nothing. One output judges whole texts, on
 three name the kind (policy, capability, scope). The first 1,200 and the last 300 characters are
 read.
 
-{_encoder(recipe)}**Made by** `demur train RECIPE --data FOLDER`, seed {recipe.seed}.
+{_encoder(recipe)}**Made by** `demur train RECIPE --data FOLDER`, {_seeds(recipe)}.
 The recipe stands in `config.json`.
 
 **Not for.** It never sees the prompt: an answer that silently does something else than was asked
@@ -101,6 +101,15 @@ bits. Both opinions are weighed by a logistic regression. Streams ask it at 64, 
 characters, while unsure.
 
 """
+
+
+def _seeds(recipe: EmbeddedRecipe) -> str:
+    tries, first = recipe.fit.tries, recipe.seed
+    if tries == 1:
+        return f"seed {first}"
+    last = first + tries - 1
+    kept = "the one that ranks the development rows best"
+    return f"seeds {first} to {last}: of these\n{tries} networks, {kept}"
 
 
 def _sources(rows: Sequence[Row]) -> str:
