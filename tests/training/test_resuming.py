@@ -199,9 +199,9 @@ def test_what_was_half_written_is_not_read(unfinished: Path, tuned: Any, tmp_pat
     assert contents(run(tmp_path)) == whole
 
 
-@pytest.fixture
-def command(plain_data: Path, base: Path, tmp_path: Path) -> list[str]:
-    recipe = tmp_path / "recipe.yaml"
+@pytest.fixture(scope="module")
+def command(plain_data: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    recipe = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
     fit = {**TRANSFORMER["fit"], "epochs": 12}
     recipe.write_text(yaml.safe_dump({**TRANSFORMER, "base": str(base), "fit": fit}))
     return [
@@ -209,8 +209,18 @@ def command(plain_data: Path, base: Path, tmp_path: Path) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def commanded(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the command gives undisturbed."""
+    into = tmp_path_factory.mktemp("whole")
+    assert "goes on" not in _train([*command, "--into", str(into)])
+    return contents(into / "small_v1")
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_command_goes_on(command: list[str], tmp_path: Path, how: signal.Signals) -> None:
+def test_a_killed_command_goes_on(
+    command: list[str], commanded: dict[str, str], tmp_path: Path, how: signal.Signals
+) -> None:
     """kill -9 and Ctrl-C in the midst of a run, and the same command again."""
     into = tmp_path / "cut"
     with subprocess.Popen(
@@ -231,8 +241,7 @@ def test_a_killed_command_goes_on(command: list[str], tmp_path: Path, how: signa
         assert process.returncode == -signal.SIGKILL
     again = _train([*command, "--into", str(into)])
     assert "goes on with the unfinished run" in again
-    assert "goes on" not in _train([*command, "--into", str(tmp_path / "whole")])
-    assert contents(into / "small_v1") == contents(tmp_path / "whole" / "small_v1")
+    assert contents(into / "small_v1") == commanded
 
 
 def _heeding() -> None:
