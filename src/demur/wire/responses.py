@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..detection.signals import ending
@@ -21,7 +22,6 @@ _HOSTED = frozenset(
         "code_interpreter_call",
         "mcp_call",
         "mcp_list_tools",
-        "tool_search_call",
         "tool_search_output",
         "program",
         "program_output",
@@ -90,7 +90,12 @@ def _last(response: Mapping[str, Any], native: Any) -> Chunk:
 
 
 def _output(items: Sequence[Any]) -> Content:
-    return joined(_item(item) for item in items)
+    content = joined(_item(item) for item in items)
+    kinds = {string(mapping(item).get("type")) for item in items}
+    if "compaction" in kinds and "message" not in kinds:
+        # A request that ends in a `compaction_trigger` asks for that alone.
+        return replace(content, non_text=True)
+    return content
 
 
 def _added(item: object) -> Delta | None:
@@ -105,9 +110,15 @@ def _item(item: object) -> Content:
     kind = string(mapping(item).get("type"))
     if kind == "message":
         return read_content(mapping(item).get("content"))
-    if kind in _HOSTED:
+    if _is_hosted(kind, mapping(item)):
         return Content(reasoning=True)
     return Content(non_text=bool(kind))
+
+
+def _is_hosted(kind: str, item: Mapping[str, Any]) -> bool:
+    if kind == "tool_search_call":
+        return item.get("execution") != "client"
+    return kind in _HOSTED
 
 
 def _signals(response: Mapping[str, Any]) -> tuple[Signal, ...]:
