@@ -23,9 +23,13 @@ _HOSTED = frozenset(
         "mcp_call",
         "mcp_list_tools",
         "tool_search_output",
+        "shell_call_output",
         "program",
         "program_output",
         "additional_tools",
+        "multi_agent_call",
+        "multi_agent_call_output",
+        "agent_message",
     }
 )
 """Items the provider works off itself. The text after them is still the answer, and is judged;
@@ -118,6 +122,8 @@ def _item(item: object) -> Content:
 def _is_hosted(kind: str, item: Mapping[str, Any]) -> bool:
     if kind == "tool_search_call":
         return item.get("execution") != "client"
+    if kind == "shell_call":
+        return mapping(item.get("environment")).get("type") == "container_reference"
     return kind in _HOSTED
 
 

@@ -13,6 +13,8 @@ from demur.testing import Reply
 SEARCH = {"type": "tool_search_call", "id": "ts_1", "call_id": "call_1", "arguments": {"q": "a"}}
 COMPACTION = {"type": "compaction", "id": "cmp_1", "encrypted_content": "gAAA"}
 REASONING = {"type": "reasoning", "id": "rs_1", "summary": []}
+HERE = {"type": "container_reference", "container_id": "cntr_1"}
+SHELL = {"type": "shell_call", "id": "sh_1", "call_id": "call_1", "action": {"commands": ["ls"]}}
 
 
 def reply(*items, stream):
@@ -54,6 +56,7 @@ def ask(caller, serve, *items, stream):
     [
         [REASONING, {**SEARCH, "execution": "client"}],
         [REASONING, COMPACTION],
+        [{**SHELL, "environment": {"type": "local"}}],
     ],
 )
 def test_what_is_the_callers_to_work_with_is_delivered(caller, serve, stream, items):
@@ -68,6 +71,9 @@ def test_what_is_the_callers_to_work_with_is_delivered(caller, serve, stream, it
     [
         [{**SEARCH, "execution": "server"}],
         [COMPACTION],
+        [{**SHELL, "environment": HERE}, {"type": "shell_call_output", "id": "so_1"}],
+        [{"type": "multi_agent_call", "id": "ma_1"}, {"type": "agent_message", "id": "am_1"}],
+        [{"type": "multi_agent_call_output", "id": "mo_1", "output": []}],
     ],
 )
 def test_a_refusal_after_the_providers_own_work_is_one(caller, serve, stream, items):
