@@ -54,3 +54,17 @@ def test_a_result_that_takes_no_attributes_is_returned(caller, serve):
         )
     )
     assert result[0].choices[0].message.content == ANSWER
+
+
+@pytest.mark.parametrize("first", [ANSWER, REFUSAL])
+@pytest.mark.parametrize("stream", [False, True])
+def test_how_long_a_response_took_can_be_asked(caller, serve, stream, first):
+    """``elapsed`` is there once a response is closed, wherever the HTTP library keeps it."""
+    upstream = serve(primary=Reply(first), second=Reply(ANSWER))
+    completions = caller.wrap(upstream).chat.completions
+    raw = caller.wait(
+        completions.with_raw_response.create(model="primary", messages=MESSAGES, stream=stream)
+    )
+    if stream:
+        caller.items(raw.parse())
+    assert raw.elapsed.total_seconds() > 0

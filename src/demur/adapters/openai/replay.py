@@ -26,7 +26,19 @@ class AwaitingSource(Protocol):
     async def close(self) -> None: ...
 
 
-class _Replay:
+class _InPlace:
+    """Stands where ``original`` stood, and is asked what that was asked."""
+
+    def __init__(self, original: Any) -> None:
+        self._original = original
+
+    @property
+    def elapsed(self) -> Any:
+        # httpx2's responses have it from their stream; httpx's are told by theirs.
+        return getattr(self._original, "elapsed", None)
+
+
+class _Replay(_InPlace):
     """Chunks already released, then what the source releases.
 
     Iterating again goes on where the last iteration stopped: openai 3.x drains a stream so.
@@ -34,8 +46,13 @@ class _Replay:
     """
 
     def __init__(
-        self, source: BlockingSource, held: tuple[Chunk, ...], closed: Callable[[], None]
+        self,
+        original: Any,
+        source: BlockingSource,
+        held: tuple[Chunk, ...],
+        closed: Callable[[], None],
     ) -> None:
+        super().__init__(original)
         self._source = source
         self._ready = deque(held)
         self._closed = closed
@@ -58,12 +75,17 @@ class _Replay:
         self._closed()
 
 
-class _AsyncReplay:
+class _AsyncReplay(_InPlace):
     """``_Replay`` for asynchronous responses."""
 
     def __init__(
-        self, source: AwaitingSource, held: tuple[Chunk, ...], closed: Callable[[], None]
+        self,
+        original: Any,
+        source: AwaitingSource,
+        held: tuple[Chunk, ...],
+        closed: Callable[[], None],
     ) -> None:
+        super().__init__(original)
         self._source = source
         self._ready = deque(held)
         self._closed = closed
@@ -141,7 +163,7 @@ def replay(
 ) -> Any:
     """A stream of ``original``'s family that gives ``held`` and then what ``source`` releases."""
     family = _family(type(original), "SyncByteStream")
-    return _joined(_Replay, family)(source, held, closed)
+    return _joined(_Replay, family)(original, source, held, closed)
 
 
 def async_replay(
@@ -151,7 +173,7 @@ def async_replay(
     closed: Callable[[], None] = _nothing,
 ) -> Any:
     family = _family(type(original), "AsyncByteStream")
-    return _joined(_AsyncReplay, family)(source, held, closed)
+    return _joined(_AsyncReplay, family)(original, source, held, closed)
 
 
 def _family(stream_class: type, base_name: str) -> Any:
