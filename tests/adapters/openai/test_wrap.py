@@ -183,6 +183,18 @@ def test_a_target_with_a_key_of_its_own_and_no_address(caller, serve, monkeypatc
         caller.wrap(upstream, policy=keyed())
 
 
+@pytest.mark.parametrize("name", ["Authorization", "authorization"])
+def test_a_targets_own_key_beats_the_clients_default_header(caller, serve, monkeypatch, name):
+    """A client that sends its credential as a header of its own does not do so for that target."""
+    monkeypatch.setenv("OTHER_KEY", "sk-other")
+    upstream = serve(primary=Reply(REFUSAL), second=Reply(ANSWER))
+    sdk = {"default_headers": {name: "Bearer gateway", "x-team": "a"}}
+    client = caller.wrap(upstream, sdk, policy=keyed())
+    assert caller.create(client).choices[0].message.content == ANSWER
+    sent = [(r.headers["authorization"], r.headers["x-team"]) for r in upstream.requests]
+    assert sent == [("Bearer gateway", "a"), ("Bearer sk-other", "a")]
+
+
 def test_a_target_with_a_key_of_its_own_on_azure(caller, serve, monkeypatch):
     """The key takes the place of the client's token, and the model that of its deployment."""
     monkeypatch.setenv("OTHER_KEY", "sk-other")

@@ -25,6 +25,7 @@ from .twins import plain_class, unpinned
 ClientT = TypeVar("ClientT")
 
 _NO_FIELDS = frozenset({"extra_body", "extra_headers", "extra_query", "timeout"})
+_KEY_HEADERS = frozenset({"authorization", "api-key"})
 _log = logging.getLogger("demur")
 
 
@@ -120,6 +121,9 @@ def _stranger(made: Any) -> Any:
 def _with_key(client: Any, key: str) -> Any:
     """A copy of the client that shares its connections and has another key."""
     copied = plain_class(type(client)).copy(unpinned(client), api_key=key)
+    # The client's own headers would be preferred to the key.
+    kept = {k: v for k, v in copied._custom_headers.items() if k.lower() not in _KEY_HEADERS}
+    copied._custom_headers = kept
     if isinstance(copied, openai.AzureOpenAI | openai.AsyncAzureOpenAI):
         # A token would be preferred to the key.
         copied._azure_ad_token = copied._azure_ad_token_provider = None
