@@ -214,6 +214,21 @@ def test_a_target_with_a_key_of_its_own_on_azure(caller, serve, monkeypatch):
     caller.wait(client.close())
 
 
+def test_a_client_whose_provider_authenticates_takes_no_other_key(caller, serve, monkeypatch):
+    """That is a fault of the policy's, told as one."""
+    providers = pytest.importorskip("openai.providers")
+    monkeypatch.setenv("OTHER_KEY", "sk-other")
+    upstream = serve(primary=Reply(REFUSAL), second=Reply(ANSWER))
+    bedrock = providers.bedrock(base_url=upstream.base_url, api_key="x", region="us-east-1")
+    cls = openai.OpenAI if caller.kind == "sync" else openai.AsyncOpenAI
+    client = cls(provider=bedrock, max_retries=0)
+    with pytest.raises(demur.PolicyError, match=r"targets\.t\.api_key_env.*provider"):
+        demur.wrap(client, policy=keyed())
+    wrapped = demur.wrap(client, fallbacks=["second"], detector=PhraseDetector())
+    assert caller.create(wrapped).choices[0].message.content == ANSWER
+    caller.wait(client.close())
+
+
 def keyed():
     policy = retrying(fallbacks=["t"])
     return {**policy, "targets": {"t": {"model": "second", "api_key_env": "OTHER_KEY"}}}

@@ -45,7 +45,7 @@ def wrap(
     chosen = _policy(policy, fallbacks)
     _check_chains(chosen, given)
     _check_prices(chosen)
-    keys = {name: _key(name, target) for name, target in chosen.targets.items()}
+    keys = {name: _key(client, name, target) for name, target in chosen.targets.items()}
     own_judge = None if detector is None else own_detector(detector, chosen.detector.seconds)
     wrapped = wrapped_copy(client)
     # What takes long to make, or has to be closed, only once all else is known to be right.
@@ -99,9 +99,14 @@ def _elsewhere(client: Any, policy: Policy, keys: Mapping[str, str | None]) -> d
     return made
 
 
-def _key(name: str, target: TargetSettings) -> str | None:
+def _key(client: Any, name: str, target: TargetSettings) -> str | None:
     if target.api_key_env is None:
         return None
+    if target.base_url is None and getattr(client, "_provider", None) is not None:
+        raise PolicyError(
+            f"targets.{name}.api_key_env: the wrapped client's provider authenticates all its "
+            f"calls; leave the key out, or give a client with another as wrap's targets"
+        )
     key = os.environ.get(target.api_key_env)
     if not key:
         raise PolicyError(
