@@ -106,13 +106,15 @@ class Usage:
 class Completion:
     """A whole response: one ``Evidence`` a choice, and the native object it was read from.
 
-    ``choices`` is empty where the response could not be read; it is then not judged.
+    ``choices`` is empty where the response could not be read; it is then not judged. Nor is one
+    that is still ``running``, in the background.
     """
 
     choices: tuple[Evidence, ...]
     native: Any = None
     model: str | None = None
     usage: Usage | None = None
+    running: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 The caller's own call goes first, untouched. If it raises, so does the flow, with the same
 exception: errors are the gateway's business, refusals are ours. If it is refused and a fallback
 answers, that one is served; if all refuse or fail, what the policy's ``exhausted`` says. A fallback
-that answers what cannot be read has failed: nobody can say that it is better than the refusal.
+that answers what cannot be read has failed: nobody can say that it is better than the refusal. So
+has one that still runs in the background, unless the request started there.
 
 A breaker or a conversation's past may let a request start at a fallback. Its own call is then made
 only if nobody else answers: last, and untouched all the same.
@@ -101,7 +102,9 @@ def _attempt(
         return (yield from next_step(journal, None, failed=True))
     assert isinstance(answer, Called)
     completion, seconds = answer.completion, journal.spend(answer.seconds)
-    if number and not completion.choices:
+    # A refusal in hand is not given for what nobody knows yet.
+    readable = completion.choices or (completion.running and not answered)
+    if number and not readable:
         journal.add(target, "failed", seconds, completion=completion, error=UnreadableError())
         return (yield from next_step(journal, None, failed=True))
     try:

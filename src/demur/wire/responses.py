@@ -13,6 +13,7 @@ from .fields import mapping, name, sequence, string
 from .fields import usage as tokens
 
 _DONE = frozenset({"completed", "incomplete"})
+_RUNNING = frozenset({"queued", "in_progress"})
 _HOSTED = frozenset(
     {
         "reasoning",
@@ -56,7 +57,7 @@ def read_completion(payload: object, native: Any = None) -> Completion:
     model, usage = name(payload.get("model")), _usage(payload)
     status = string(payload.get("status") or "completed")
     if not isinstance(output, list | tuple) or status not in _DONE:
-        return Completion((), native, model, usage)
+        return Completion((), native, model, usage, running=status in _RUNNING)
     content = _output(output)
     evidence = Evidence(content.text, content.refusal, _signals(payload), content.non_text)
     return Completion((evidence,), native, model, usage)

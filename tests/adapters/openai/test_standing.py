@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -83,6 +84,32 @@ def test_a_conversation(caller: Caller, serve: Any, streamed: bool, fields: Any)
     assert talk.outcome.started == "sticky"
     assert talk.ask(extra_headers={CONVERSATION: "8"}) == ["primary", "second"]
     assert talk.ask() == ["primary", "second"]
+
+
+def test_a_conversation_in_the_background(caller: Caller, serve: Any) -> None:
+    """A response that is only queued yet is as good from a fallback as from the model itself."""
+    upstream = serve(primary=queueing(REFUSAL), second=queueing(ANSWER))
+    client = caller.wrap(upstream, policy=policy({"sticky": {}}))
+    seen = []
+    for background in (False, True, True, False):
+        fields = {"background": background, "metadata": {"conversation_id": "7"}}
+        response = caller.wait(client.responses.create(model="primary", input="How?", **fields))
+        outcome = demur.outcome_of(response)
+        assert (response.model, outcome.ending) == ("second", "fell_back")
+        seen.append((response.status, outcome.attempts[-1].outcome))
+    states = ["completed", "queued", "queued", "completed"]
+    assert seen == [(state, "accepted") for state in states]
+    assert [request.model for request in upstream.requests] == ["primary", *["second"] * 4]
+
+
+def queueing(text: str) -> Any:
+    def answer(body: Any) -> Reply:
+        if not body["background"]:
+            return Reply(text)
+        head = {"id": "resp_1", "object": "response", "model": body["model"], "output": []}
+        return Reply(body=json.dumps({**head, "status": "queued"}).encode())
+
+    return answer
 
 
 def test_a_conversation_named_by_the_client(caller: Caller, serve: Any, streamed: bool) -> None:
