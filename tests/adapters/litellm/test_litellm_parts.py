@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("litellm")
 
+from litellm import ModelResponse
+from litellm.types.llms.openai import ResponsesAPIResponse
 from litellm.types.router import RetryPolicy
 
 from demur.adapters.litellm import DemurGuardrail
@@ -27,7 +29,7 @@ from demur.adapters.litellm.stream import TURN_SECONDS, StreamPort, relay
 from demur.adapters.litellm.surfaces import (
     CHAT,
     ItemReader,
-    in_own_shape,
+    in_shape_of,
     read_completion,
     surface_for,
 )
@@ -265,17 +267,37 @@ async def test_stream_whose_fallback_cannot_be_called() -> None:
     assert await relayed(FirstStream("I'm sorry", ", no.")) == ["I'm sorry", ", no."]
 
 
-def test_a_kept_filter_is_one_on_messages_too() -> None:
-    """A response a filter has emptied, in a message's shape, still says that it is no answer."""
-    surface = surface_for("anthropic_messages")
-    assert surface is not None
-    choice = {"index": 0, "message": {"content": None}, "finish_reason": "content_filter"}
-    kept = read_completion(surface, {"object": "chat.completion", "choices": [choice]})
-    mocked = {"type": "message", "role": "assistant", "content": [], "stop_reason": "end_turn"}
-    shown = in_own_shape(surface, kept, mocked)
-    assert shown["stop_reason"] == "refusal"
-    plain = read_completion(surface, answer("I can't."))
-    assert in_own_shape(surface, plain, mocked)["stop_reason"] == "end_turn"
+def template_of(shape: str) -> Any:
+    """What stands for a kept response at the end of the Router's chain."""
+    if shape == "chat":
+        return ModelResponse(choices=[{"message": {"content": KEPT}}])
+    if shape == "responses":
+        return ResponsesAPIResponse(id="y", created_at=1, output=[], object="response")
+    return {"type": "message", "role": "assistant", "content": [], "stop_reason": "end_turn"}
+
+
+@pytest.mark.filterwarnings("ignore:Items? .* using the `ReadOnly`:UserWarning")
+@pytest.mark.parametrize("shape", ["chat", "messages", "responses"])
+@pytest.mark.parametrize("spoken", ["chat", "responses"])
+def test_a_kept_response_in_another_shape(spoken: str, shape: str) -> None:
+    """Text, model, usage and the end are what was kept, whichever shape is served; one that a
+    filter has emptied still says that it is no answer."""
+    refused: Any = answer("I can't.")
+    if spoken == "responses":
+        part = {"type": "output_text", "text": "I can't."}
+        refused = {"object": "response", "output": [{"type": "message", "content": [part]}]}
+    counts = {"input_tokens": 5, "output_tokens": 3}
+    said = read_completion(CHAT, {**refused, "id": "x", "model": "m", "usage": counts})
+    shown = read_completion(CHAT, in_shape_of(template_of(shape), said))
+    assert shown.choices == said.choices
+    assert (shown.model, shown.usage) == ("m", said.usage)
+    end: Any = {"choices": [{"message": {"content": None}, "finish_reason": "content_filter"}]}
+    if spoken == "responses":
+        reason = {"reason": "content_filter"}
+        end = {"output": [], "status": "incomplete", "incomplete_details": reason}
+    filtered = read_completion(CHAT, {**refused, **end})
+    again = read_completion(CHAT, in_shape_of(template_of(shape), filtered)).choices
+    assert any(signal.refuses for signal in again[0].signals)
 
 
 json_values = st.recursive(

@@ -56,6 +56,9 @@ GROUPS = {
     "claude": "anthropic/m-claude",
     "claude-slow": "anthropic/m-claude-slow",
     "claude-helpful": "anthropic/m-claude-helpful",
+    "claude-alone": "anthropic/m-refusing",
+    # A model that LiteLLM asks by the Responses API, also on chat.
+    "bridged-alone": "openai/responses/m-refusing",
     "azure": "azure/m-azure",
     "gemini-blocked": "gemini/g-blocked",
     "gemini-spii": "gemini/g-spii",
@@ -75,6 +78,7 @@ POLICY = {
     "version": 1,
     "rules": [
         _rule("other-way", "openai", "claude-helpful"),
+        _rule("alone", "*-alone", "openai"),
         {"name": "second", "match": {"model": ["second", "claude-helpful"]}},
         _rule("rest", "*", "second"),
     ],
@@ -175,6 +179,17 @@ def test_a_row_an_attempt(proxy: Proxy, sdk: Sdk, stream: bool, model: str) -> N
     fallback = "claude-helpful" if model == "openai" else "second"
     assert sorted(row["model_group"] for row in rows) == sorted([model, fallback])
     assert all(row["total_tokens"] and row["response_cost"] for row in rows)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("sdk", SDKS, ids=lambda sdk: sdk.surface)
+@pytest.mark.parametrize("model", ["claude-alone", "bridged-alone"])
+def test_a_kept_refusal_is_valid(proxy: Proxy, sdk: Sdk, stream: bool, model: str) -> None:
+    """If the fallback, which LiteLLM asks in another wire format, refuses too, the original refusal
+    is what the SDK parses, and nothing of the response that stood for it is in it."""
+    text, headers = sdk.ask(proxy, model, stream=stream)
+    assert text == REFUSAL
+    assert (headers["x-demur-attempts"], headers["x-demur-served-model"]) == ("2", model)
 
 
 @pytest.mark.parametrize("sdk", SDKS, ids=lambda sdk: sdk.surface)

@@ -103,3 +103,9 @@ def group_of(metadata: Mapping[str, Any]) -> str | None:
     """The model group an attempt went to, as the Router notes it."""
     group = metadata.get("model_group")
     return group if isinstance(group, str) else None
+
+
+def asked_of_router(metadata: Mapping[str, Any]) -> str | None:
+    """The model the Router was asked for at first, and looks the chain up under."""
+    model = metadata.get("original_model_group")
+    return model if isinstance(model, str) else None

@@ -112,6 +112,12 @@ class Exchange:
         """Whether the request starts at a fallback."""
         return self.start.at is not None and not self.plan.shadow
 
+    @property
+    def asked(self) -> str:
+        """The model the Router is to be asked for."""
+        start = self.start.at if self.moved else None
+        return (start or self.plan.requested).model
+
     def __deepcopy__(self, memo: object) -> Exchange:
         """LiteLLM copies metadata; the exchange is one."""
         return self

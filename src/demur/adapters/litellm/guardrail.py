@@ -33,7 +33,7 @@ from .marks import forget_record, mark, show_outcome
 from .once import check_loaded_once, stands_aside
 from .parking import parking_of
 from .requests import choices_of, is_streamed, matchable, opted_out, through_proxy
-from .rights import everybody, proxy_router, usable_in_proxy
+from .rights import everybody, nobody, proxy_router, usable_in_proxy
 from .rows import (
     Row,
     keep_failure_out_of_the_log,
@@ -156,6 +156,11 @@ class DemurGuardrail(CustomGuardrail):
                 sdk.note_positional(kwargs)
                 self._note_routed(kwargs, surface_for(call_type))
             return kwargs
+        asked = chain.asked_of_router(metadata_of(kwargs))
+        if found.call_id is not None and asked not in (None, found.asked):
+            # A guardrail behind this one wants another model: the chain may not be what it wants,
+            # and the Router would not find it.
+            found.rights = nobody
         mocked = kwargs.get("mock_response") == chain.KEPT
         group = chain.group_of(metadata_of(kwargs))
         unwanted = found.unwanted(group, mocked=mocked)

@@ -6,13 +6,15 @@ messages as dictionaries, streams as chunk objects, typed events or bytes of ser
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from time import time
+from typing import Any, Final
+from uuid import uuid4
 
 from pydantic import BaseModel
 
-from ...vocabulary import Api, Chunk, Completion
+from ...vocabulary import Api, Chunk, Completion, Usage
 from ...wire import SSEReader, shape_for
 from .reasons import unfolded
 
@@ -52,26 +54,83 @@ def read_completion(surface: Surface, native: Any, logging_obj: Any = None) -> C
     return shape_for(_spoken(payload) or surface.api).read_completion(payload, native)
 
 
-def in_own_shape(surface: Surface, completion: Completion, template: Any) -> Any:
-    """A kept response in the shape its surface serves.
+def in_shape_of(template: Any, completion: Completion) -> Any:
+    """A kept response in the shape of the one it takes the place of.
 
-    Only where LiteLLM was to translate the response after the hook does it differ: the text then
-    goes into ``template``, a message of the right shape. A refused response is text only.
+    Only where LiteLLM was to translate the response after the hook do they differ: the text then
+    goes into ``template``. A refused response is text only.
     """
-    if surface.api != "messages" or _spoken(_payload(completion.native)) == "messages":
+    kept, own = _payload(completion.native), _payload(template)
+    shape = _spoken(own)
+    if kept is None or own is None or shape in (None, _spoken(kept)):
         return completion.native
-    evidence = completion.choices[0]
-    usage = completion.usage
+    told = {"id": kept.get("id") or own.get("id"), "model": completion.model}
+    shaped = {**own, **told, **_SHAPES[shape](completion)}
+    return shaped if isinstance(template, Mapping) else type(template)(**shaped)
+
+
+def _as_chat(completion: Completion) -> dict[str, Any]:
+    text, filtered, usage = _said(completion)
     return {
-        **template,
-        "content": [{"type": "text", "text": evidence.text or evidence.refusal}],
-        "model": completion.model,
-        **({"stop_reason": "refusal"} if any(s.refuses for s in evidence.signals) else {}),
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": text},
+                "finish_reason": "content_filter" if filtered else "stop",
+            }
+        ],
         "usage": {
-            "input_tokens": usage.input_tokens if usage else 0,
-            "output_tokens": usage.output_tokens if usage else 0,
+            "prompt_tokens": usage.input_tokens,
+            "completion_tokens": usage.output_tokens,
+            "total_tokens": usage.total_tokens,
         },
     }
+
+
+def _as_message(completion: Completion) -> dict[str, Any]:
+    text, filtered, usage = _said(completion)
+    return {
+        "content": [{"type": "text", "text": text}],
+        **({"stop_reason": "refusal"} if filtered else {}),
+        "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
+    }
+
+
+def _as_response(completion: Completion) -> dict[str, Any]:
+    text, filtered, usage = _said(completion)
+    status = "incomplete" if filtered else "completed"
+    return {
+        "created_at": int(time()),
+        "status": status,
+        "incomplete_details": {"reason": "content_filter"} if filtered else None,
+        "output": [
+            {
+                "type": "message",
+                "id": f"msg_{uuid4().hex}",
+                "role": "assistant",
+                "status": status,
+                "content": [{"type": "output_text", "text": text, "annotations": []}],
+            }
+        ],
+        "usage": {
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "total_tokens": usage.total_tokens,
+        },
+    }
+
+
+def _said(completion: Completion) -> tuple[str, bool, Usage]:
+    evidence = completion.choices[0]
+    refuses = any(signal.refuses for signal in evidence.signals)
+    return evidence.text or evidence.refusal, refuses, completion.usage or Usage()
+
+
+_SHAPES: Final[Mapping[Api, Callable[[Completion], dict[str, Any]]]] = {
+    "chat": _as_chat,
+    "messages": _as_message,
+    "responses": _as_response,
+}
 
 
 def opening(items: Iterable[Any]) -> Iterator[Any]:

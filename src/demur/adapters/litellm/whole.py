@@ -25,7 +25,7 @@ from .marks import mark, marks_of, marks_of_served, show_outcome
 from .rows import Row, keep_failure_out_of_the_log, keep_out_of_the_cache, keep_out_of_the_log
 from .spend import metadata_of
 from .stream import call_fallback, fallback_request
-from .surfaces import in_own_shape
+from .surfaces import in_shape_of
 
 
 class Attempts:
@@ -85,7 +85,7 @@ class Attempts:
         native = kept.native
         found.shown = dict(getattr(native, "_hidden_params", None) or {})
         if type(native) is not type(mocked):
-            native = in_own_shape(found.surface, kept, mocked)
+            native = in_shape_of(mocked, kept)
         show_outcome(found, native)
         return native
 
@@ -113,7 +113,7 @@ class Attempts:
             self.log(port)
         if served.completion.native is response:
             return None
-        native = in_own_shape(found.surface, served.completion, response)
+        native = in_shape_of(response, served.completion)
         show_outcome(found, native)
         mark_fallback(native, served.outcome)
         return native
