@@ -200,7 +200,7 @@ def show(console: Console, reports: list[Report], tests: list[Comparison]) -> No
 
 
 def _kept(found: Report) -> str:
-    return "" if found.prefixes is None else f"{found.prefixes.recall_kept:.4f}"
+    return "" if found.prefixes is None else number(found.prefixes.recall_kept)
 
 
 def _group_table(name: str, group: str, members: dict[str, Any]) -> Table:
