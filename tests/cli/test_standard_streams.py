@@ -82,6 +82,19 @@ def test_a_terminal_that_is_not_unicode(tmp_path: Path, command: str) -> None:
     assert "??-1" in done.stdout
 
 
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_what_no_encoding_can_express(tmp_path: Path, errors: str) -> None:
+    """Half of a surrogate pair is a question mark, in containers (C.UTF-8) and on the page too."""
+    rows = [{"response": "No.", "label": n, "id": "\ud83d!", "model": f"m{n}"} for n in (0, 1)]
+    (tmp_path / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = shell(
+        f"PYTHONIOENCODING=utf-8:{errors} demur eval odd.jsonl --json --html page.html", tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "?!" in {miss["id"] for miss in json.loads(done.stdout)["detectors"][0]["mistakes"]}
+    assert "?!" in (tmp_path / "page.html").read_text("utf-8")
+
+
 def test_a_pipe_is_a_file(tmp_path: Path) -> None:
     """A process substitution is read to its end, gzipped or not."""
     for pipe in ("cat ok.jsonl", "gzip -c ok.jsonl"):
