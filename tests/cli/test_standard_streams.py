@@ -42,6 +42,13 @@ def test_a_full_disk_is_one_line(tmp_path: Path, command: str) -> None:
     assert done.returncode == 2
 
 
+def test_errors_alone_stand_on_a_piped_standard_error(tmp_path: Path) -> None:
+    """``eval`` draws its bars on a terminal only, and leaves no empty line elsewhere."""
+    (tmp_path / "rows.jsonl").write_text('{"response": "Canberra.", "label": 0}\n')
+    done = shell("demur eval rows.jsonl", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_closed_input_is_empty(tmp_path: Path) -> None:
     """``<&-`` is an input without rows."""
     done = shell("demur classify - <&-", tmp_path)

@@ -249,7 +249,9 @@ def _without_nan(value: Any) -> Any:
 
 
 def _bars(*, quiet: bool) -> AbstractContextManager[Progress | None]:
-    return nullcontext(None) if quiet else Progress(console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    hidden = quiet or not console.is_terminal
+    return nullcontext(None) if hidden else Progress(console=console, transient=True)
 
 
 def _advance(bars: Progress | None, name: str) -> Any:
