@@ -111,6 +111,14 @@ def test_what_no_row_can_show_is_called_undefined(tmp_path: Path) -> None:
     assert '<th scope="row">false positive rate</th><td>undefined</td>' in text
 
 
+def test_groups_that_are_left_out_are_told(tmp_path: Path) -> None:
+    """Of very many models the largest are listed, and it is said how many are not."""
+    rows = tmp_path / "rows.jsonl"
+    data = [{"response": "Canberra.", "label": 0, "model": f"m{n}"} for n in range(33)]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in data))
+    assert "3 smaller groups are left out; --json has all" in run(rows, "--no-prefixes")[1]
+
+
 def test_shares_of_nothing_are_undefined(tmp_path: Path) -> None:
     """Without a refusal that is found, or a text to change, there is no share, and none is told."""
     rows, page = tmp_path / "rows.jsonl", tmp_path / "page.html"

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ..training.measuring import Comparison, Report
     from ..training.passing import Passing
 
+MOST_GROUPS = 30
+
 
 @click.command("eval")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -207,13 +209,15 @@ def _group_table(name: str, group: str, members: dict[str, Any]) -> Table:
     table = Table(
         group, "rows", "refusals", "F1", "recall", "FPR", title=shown(f"{name} by {group}")
     )
-    for member, found in list(members.items())[:30]:
+    for member, found in list(members.items())[:MOST_GROUPS]:
         table.add_row(
             shown(member),
             str(found.rows),
             str(found.refusals),
             *(number(v, 3) for v in (found.f1, found.recall, found.false_positive_rate)),
         )
+    if len(members) > MOST_GROUPS:
+        table.caption = f"{len(members) - MOST_GROUPS} smaller groups are left out; --json has all"
     return table
 
 
