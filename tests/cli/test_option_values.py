@@ -51,6 +51,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("eval l.jsonl --detector keywords --detector keywords", "given twice"),
         (f"serve --replicas {'9' * 5000}", "--replicas"),
         ("serve --replicas 2:x", "--replicas"),
+        ("serve --replicas 8:2", "Error: --replicas 8:2: give the smaller number first, as 2:8\n"),
     ],
 )
 def test_useless_values_are_refused(rows: None, line: str, says: str) -> None:
