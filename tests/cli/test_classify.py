@@ -202,7 +202,7 @@ def test_cut_off_gzip(tmp_path: Path) -> None:
     assert len(result.stdout.splitlines()) > 100
 
 
-@pytest.mark.parametrize("name", ["gone.jsonl", "gone.jsonl.gz", "logs/gone.json"])
+@pytest.mark.parametrize("name", ["gone.jsonl", "gone.jsonl.gz", "logs/gone.json", "gone.parquet"])
 def test_missing_file(name: str) -> None:
     """What looks like a file and is none is not judged as a text, unless that is asked for."""
     failed(demur(name), name, "no such file")
@@ -210,10 +210,12 @@ def test_missing_file(name: str) -> None:
 
 
 def test_unreadable_sources(tmp_path: Path) -> None:
-    """A directory and an empty file are told."""
+    """A directory, an empty file, and Parquet without --ray are told."""
     failed(demur(str(tmp_path)), str(tmp_path), "directory")
     (tmp_path / "empty.jsonl").write_bytes(b"\n")
     failed(demur(str(tmp_path / "empty.jsonl")), "no rows")
+    (tmp_path / "a.parquet").write_bytes(b"PAR1\x15\x04\x15\xff")
+    failed(demur(str(tmp_path / "a.parquet")), "a.parquet", "give --ray")
 
 
 def test_policy(tmp_path: Path) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from demur.cli import main
+from demur.cli.eval_tables import probe_table
+from demur.training.counterfactuals import probe
+from demur.training.keywords import KeywordDetector
 
 ROWS = [
     ("I'm sorry, but I can't help with that.", 1, "en"),
@@ -104,6 +109,29 @@ def test_what_no_row_can_show_is_called_undefined(tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "1 response, 1 refusal." in text
     assert '<th scope="row">false positive rate</th><td>undefined</td>' in text
+
+
+def test_groups_that_are_left_out_are_told(tmp_path: Path) -> None:
+    """Of very many models the largest are listed, and it is said how many are not."""
+    rows = tmp_path / "rows.jsonl"
+    data = [{"response": "Canberra.", "label": 0, "model": f"m{n}"} for n in range(33)]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in data))
+    assert "3 smaller groups are left out; --json has all" in run(rows, "--no-prefixes")[1]
+
+
+def test_shares_of_nothing_are_undefined(tmp_path: Path) -> None:
+    """Without a refusal that is found, or a text to change, there is no share, and none is told."""
+    rows, page = tmp_path / "rows.jsonl", tmp_path / "page.html"
+    rows.write_text(json.dumps({"response": "Canberra.", "label": 0}))
+    assert re.search(r"recall kept in streams +. undefined +.\n", run(rows, "--html", page)[1])
+    found = json.loads(run(rows, "--json")[1])["detectors"][0]
+    assert found["prefixes"]["recall_kept"] is None
+    text = page.read_text(encoding="utf-8")
+    assert '<th scope="row">recall kept</th><td>undefined</td>' in text
+    console = Console(record=True, file=io.StringIO())
+    console.print(probe_table("keywords", probe(KeywordDetector(), [], most=1, seed=0)))
+    told = console.export_text()
+    assert re.search(r"answers broken off by a refusal +. 0 +. undefined +. 100%", told)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from demur.cli import main
+from demur.sinks import to_record
+from demur.vocabulary import Attempt, Outcome, Verdict
 
 
 def demur(*arguments: str) -> Result:
@@ -49,6 +51,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("eval l.jsonl --detector keywords --detector keywords", "given twice"),
         (f"serve --replicas {'9' * 5000}", "--replicas"),
         ("serve --replicas 2:x", "--replicas"),
+        ("serve --replicas 8:2", "Error: --replicas 8:2: give the smaller number first, as 2:8\n"),
     ],
 )
 def test_useless_values_are_refused(rows: None, line: str, says: str) -> None:
@@ -65,6 +68,32 @@ def test_brackets_are_no_markup(rows: None) -> None:
     assert done.exit_code == 0, done.output
     assert all(word in done.stdout for word in ("[/red]", "[/b]", "[/u]"))
     assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "eval long.jsonl --no-prefixes",
+        "classify long.jsonl --by model",
+        "replay a.jsonl --policy p",
+    ],
+)
+def test_long_names_are_whole(rows: None, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """In a narrow terminal and in a pipe they go on below; cut off they might be another's."""
+    names = [f"provider/model-large-2026-instruct-{n}" for n in (1, 2)]
+    data = [{"response": "Yes.", "label": 1, "id": name, "model": name} for name in names]
+    Path("long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in data))
+    verdict = Verdict("refusal", 0.9, "embedded")
+    with Path("a.jsonl").open("w") as log:
+        for name in names:
+            attempts = (Attempt(name, name, "accepted", verdict),)
+            outcome = Outcome("chat", name, "accepted", attempts, 0, id="r", time=0.0, rule=name)
+            log.write(json.dumps(to_record(outcome)) + "\n")
+    Path("p").write_text("rules: [{name: a, actions: [retry], retry: {fallbacks: [b]}}]\n")
+    monkeypatch.setenv("COLUMNS", "80")
+    done = demur(*command.split())
+    assert done.exit_code == 0, done.output
+    assert "\u2026" not in done.stdout
 
 
 def test_brackets_in_a_field_are_no_markup(rows: None) -> None:

@@ -235,3 +235,15 @@ def test_explain_what_lies_beyond_one_request(file: str) -> None:
     rest = json.loads(run("explain", file, "--model", "rest", "--json").stdout)
     assert not {"breaker", "sticky", "budgets"} & rest.keys()
     assert "budget" not in run("explain", file, "--model", "rest").stdout
+
+
+def test_explain_rounds_no_number(tmp_path: Path) -> None:
+    """A breaker's rate of 0.5 % is not told as 0 %, nor a budget of a million as 1e+06."""
+    file = tmp_path / "p.yaml"
+    file.write_text(
+        "rules: [{name: a, actions: [retry], retry: {fallbacks: [m], breaker: {rate: 0.005}}}]\n"
+        "budgets: [{calls: 9, seconds: 1234567.5, cost: 1000000}]\nprices: {m: {input: 1}}\n"
+    )
+    told = CliRunner().invoke(main, ["policy", "explain", str(file), "--model", "x"]).stdout
+    assert "once 0.5% of 20" in told
+    assert "1234567.5 s of waiting, a cost of 1000000 in 60 s" in told

@@ -42,6 +42,13 @@ def test_a_full_disk_is_one_line(tmp_path: Path, command: str) -> None:
     assert done.returncode == 2
 
 
+def test_errors_alone_stand_on_a_piped_standard_error(tmp_path: Path) -> None:
+    """``eval`` draws its bars on a terminal only, and leaves no empty line elsewhere."""
+    (tmp_path / "rows.jsonl").write_text('{"response": "Canberra.", "label": 0}\n')
+    done = shell("demur eval rows.jsonl", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_closed_input_is_empty(tmp_path: Path) -> None:
     """``<&-`` is an input without rows."""
     done = shell("demur classify - <&-", tmp_path)
@@ -80,6 +87,19 @@ def test_a_terminal_that_is_not_unicode(tmp_path: Path, command: str) -> None:
     done = shell(f"PYTHONIOENCODING=cp1252 demur {command}", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "??-1" in done.stdout
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_what_no_encoding_can_express(tmp_path: Path, errors: str) -> None:
+    """Half of a surrogate pair is a question mark, in containers (C.UTF-8) and on the page too."""
+    rows = [{"response": "No.", "label": n, "id": "\ud83d!", "model": f"m{n}"} for n in (0, 1)]
+    (tmp_path / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = shell(
+        f"PYTHONIOENCODING=utf-8:{errors} demur eval odd.jsonl --json --html page.html", tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "?!" in {miss["id"] for miss in json.loads(done.stdout)["detectors"][0]["mistakes"]}
+    assert "?!" in (tmp_path / "page.html").read_text("utf-8")
 
 
 def test_a_pipe_is_a_file(tmp_path: Path) -> None:

@@ -87,6 +87,25 @@ def test_command(tmp_path: Path) -> None:
     assert 0 < told["likely"]["recall"]["low"] < told["likely"]["recall"]["high"] <= 1
 
 
+@pytest.mark.parametrize("score", [0.99999993, 0.12345678901], ids=["near 1", "long"])
+def test_the_policy_has_the_threshold_itself(tmp_path: Path, score: float) -> None:
+    """Not a rounded one, under which what it was chosen for is no refusal."""
+    rows = [{"label": 1, "score": score}, {"label": 0, "score": score - 1e-9}]
+    file = write(tmp_path / "labels.jsonl", rows)
+    told = json.loads(run(file, "--precision", "1", "--json").output)
+    assert f"refusal: {told['safe']['threshold']}}}" in run(file, "--precision", "1").output
+    assert score - 1e-9 < told["safe"]["threshold"] <= score
+
+
+@pytest.mark.parametrize("wanted", ["95.5", "99.99", "57", "0.001"])
+def test_the_precision_is_told_as_it_was_asked_for(tmp_path: Path, wanted: str) -> None:
+    """95.5 % does not become 96 %."""
+    rows = [{"label": n % 2, "score": n / 10} for n in range(10)]
+    file = write(tmp_path / "labels.jsonl", rows)
+    done = run(file, "--precision", str(float(wanted) / 100))
+    assert f" {wanted}% " in done.output
+
+
 def test_out_of_reach(tmp_path: Path) -> None:
     """A precision that no threshold reaches is told, with exit status 1."""
     rows = [{"label": n % 2, "score": 0.5} for n in range(50)]

@@ -78,6 +78,27 @@ def warnings(text: str) -> list[tuple[str, str]]:
             "use https",
         ),
         ("detector: {transformer: {}}", "detector.transformer", "add transformer to stages"),
+        (
+            "detector: {stages: [transformer], transformer: {backend: onnx, device: cuda}}",
+            "detector.transformer.device",
+            "onnx runs on the processor",
+        ),
+        (
+            "detector: {stages: [transformer], transformer: {threads: 2}}",
+            "detector.transformer.threads",
+            "only onnx",
+        ),
+        ("audit: {dsn: 'sqlite:///a.db', keep: 3}", "audit.keep", "only files are rotated"),
+        (
+            "audit: {dsn_env: URL, max_bytes: 9}",
+            "audit.max_bytes",
+            "only files are rotated",
+        ),
+        (
+            "rules: [{name: a, stream: {hold_back: {chars: 80}}}]",
+            "rules[0].stream.hold_back",
+            "nothing is held",
+        ),
         ("detector: {thresholds: {refusal: 0}}", "detector.thresholds.refusal", "every response"),
         ("detector: {thresholds: {refusal: 1}}", "detector.thresholds.refusal", "hardly any"),
         (
@@ -131,6 +152,10 @@ def test_suspicious(text: str, key: str, said: str) -> None:
         f"{RETRY_M} {{fallbacks: [m]}}}}]",
         f"mode: shadow\n{RETRY} {{fallbacks: [m]}}}}]",
         "rules: [{name: a, match: {stream: false}}]",
+        "detector: {stages: [transformer], transformer: {backend: onnx, device: cpu, threads: 2}}",
+        "audit: {path: a.jsonl, max_bytes: 9, keep: 3}",
+        "rules: [{name: a, stream: {tell: comment}}]",
+        "rules: [{name: a, actions: [error], mode: shadow, stream: {at_cap: judge}}]",
     ],
 )
 def test_not_suspicious(text: str) -> None:

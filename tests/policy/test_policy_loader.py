@@ -128,6 +128,8 @@ def test_words_and_dates_stay_text() -> None:
         ("detector: {seconds: .inf}", 1, "detector.seconds", "finite number"),
         ("detector: {seconds: true}", 1, "detector.seconds", "must be a number, not true"),
         ("detector: {seconds: 1e9}", 1, "detector.seconds", "must be at most 86400"),
+        ("detector: {seconds: 86400.01}", 1, "detector.seconds", "most 86400, not 86400.01"),
+        ("audit: {path: a, keep: 9.0}", 1, "audit.keep", "must be a whole number, not 9.0"),
         ("detector: {seconds: 0}", 1, "detector.seconds", "must be greater than 0, not 0"),
         ("targets: {a: {model: m, base_url: 'host/v1'}}", 1, "targets.a.base_url", "http://127"),
         ("targets: {a: {}}", 1, "targets.a.model", "is missing"),

@@ -275,6 +275,24 @@ def test_command(tmp_path: Path) -> None:
     assert "Requests that differ" in table.output
 
 
+def test_names_are_shown_without_control_characters(tmp_path: Path) -> None:
+    """A log may come from elsewhere: what its names hold does not steer the terminal."""
+    record = to_record(outcome(attempt("m", 0.9), id="r"))
+    evil = "\x1b[2Jx"
+    record |= {"id": evil, "requested_model": evil, "rule": evil}
+    record["attempts"][0] |= {"model": evil, "target": evil}
+    log, new = tmp_path / "audit.jsonl", tmp_path / "new.yaml"
+    log.write_text(json.dumps(record) + "\n")
+    new.write_text(json.dumps({"version": 1, "rules": [{"name": "n", **_chain()}]}))
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("second: {input: 1, output: 2}\n")
+    done = cli(str(log), "--policy", str(new), "--prices", str(prices))
+    assert done.exit_code == 0, done.output
+    assert "Requests that differ" in done.output
+    assert "[2Jx" in done.output
+    assert "\x1b" not in done.output
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -147,6 +147,14 @@ def test_a_named_model_reads_every_text(tmp_path: Path, stages: str) -> None:
     assert ", ".join(kept) == stages
 
 
+def test_a_backend_that_the_policy_rules_out(tmp_path: Path) -> None:
+    """It is a user's mistake: policy, option and remedy are named."""
+    policy = tmp_path / "p.yaml"
+    policy.write_text("detector: {stages: [transformer], transformer: {precision: bfloat16}}\n")
+    with pytest.raises(InputError, match=r"p\.yaml with backend onnx: .*leave precision at auto"):
+        ServeSettings(policy=policy, backend="onnx").detector()
+
+
 async def test_a_detector_that_fails_is_a_503_and_ill_health(
     service: Service, counts: Counts
 ) -> None:

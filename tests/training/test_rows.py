@@ -29,6 +29,15 @@ def test_rows_are_read(tmp_path: Path, name: str) -> None:
     assert clean(rows) == rows[1:]
 
 
+def test_a_null_says_as_little_as_a_missing_field(tmp_path: Path) -> None:
+    """A row of no known model is not of a model named None; its place is its id."""
+    names = ("id", "source", "licence", "model", "lang", "prompt", "kind")
+    row = {"response": "Yes", "label": 0}
+    path = write(tmp_path / "rows.jsonl", json.dumps(row | dict.fromkeys(names)))
+    bare = write(tmp_path / "bare.jsonl", json.dumps(row))
+    assert read_rows(path) == read_rows(bare)
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [

@@ -17,7 +17,7 @@ from rich.table import Column, Table
 
 from ..errors import InputError
 from ..vocabulary import LABELS, Evidence, Verdict
-from .bulk import NO_GROUP, Source, group_of, judged
+from .bulk import NO_GROUP, PARQUET, Source, group_of, judged
 from .jsonl import Lines
 from .numbers import Float
 from .printing import shown
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 PATIENCE = 60.0
 """Seconds a stage may take for one text: nobody waits for a response here."""
 
-_FILE_ENDINGS = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
+_FILE_ENDINGS = (
+    ".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz", *PARQUET,
+)  # fmt: skip
 
 Rates = dict[str, Counter[str]]
 Row = tuple[int, str, Verdict]
@@ -117,6 +119,8 @@ def _here(
 def _lines(source: str) -> Lines | None:
     """The file meant by the argument, or ``None`` where it is a text."""
     if source == "-" or _exists(source):
+        if source.endswith(PARQUET) and Path(source).is_file():
+            raise InputError(f"{source}: is Parquet, which is read by Ray; give --ray")
         return Lines(source)
     if source.endswith(_FILE_ENDINGS) and not any(char.isspace() for char in source):
         raise InputError(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ..training.measuring import Comparison, Report
     from ..training.passing import Passing
 
+MOST_GROUPS = 30
+
 
 @click.command("eval")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -200,20 +202,22 @@ def show(console: Console, reports: list[Report], tests: list[Comparison]) -> No
 
 
 def _kept(found: Report) -> str:
-    return "" if found.prefixes is None else f"{found.prefixes.recall_kept:.4f}"
+    return "" if found.prefixes is None else number(found.prefixes.recall_kept)
 
 
 def _group_table(name: str, group: str, members: dict[str, Any]) -> Table:
     table = Table(
         group, "rows", "refusals", "F1", "recall", "FPR", title=shown(f"{name} by {group}")
     )
-    for member, found in list(members.items())[:30]:
+    for member, found in list(members.items())[:MOST_GROUPS]:
         table.add_row(
             shown(member),
             str(found.rows),
             str(found.refusals),
             *(number(v, 3) for v in (found.f1, found.recall, found.false_positive_rate)),
         )
+    if len(members) > MOST_GROUPS:
+        table.caption = f"{len(members) - MOST_GROUPS} smaller groups are left out; --json has all"
     return table
 
 
@@ -249,7 +253,9 @@ def _without_nan(value: Any) -> Any:
 
 
 def _bars(*, quiet: bool) -> AbstractContextManager[Progress | None]:
-    return nullcontext(None) if quiet else Progress(console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    hidden = quiet or not console.is_terminal
+    return nullcontext(None) if hidden else Progress(console=console, transient=True)
 
 
 def _advance(bars: Progress | None, name: str) -> Any:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..detection import Detector
+from ..training.figures import number
 from .printing import shown
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def confusion_table(name: str, found: Confusion) -> Table:
 def probe_table(name: str, probes: Sequence[Probe]) -> Table:
     table = Table("changed text", "texts", "called refusals", "should be", title=shown(name))
     for found in probes:
-        table.add_row(found.name, str(found.texts), f"{found.refused:.1%}", f"{found.wanted:.0%}")
+        refused = f"{found.refused:.1%}" if found.texts else number(found.refused)
+        table.add_row(found.name, str(found.texts), refused, f"{found.wanted:.0%}")
     return table
 
 

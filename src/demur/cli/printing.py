@@ -10,5 +10,5 @@ def printable(text: str) -> str:
 
 
 def shown(text: str) -> Text:
-    """As it is: brackets in it are no markup."""
-    return Text(printable(text))
+    """As it is and whole: brackets in it are no markup, and what is too wide goes on below."""
+    return Text(printable(text), overflow="fold")

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from ..errors import InputError
 from ..vocabulary import Outcome
+from .printing import shown
 from .watching import watched
 from .writing import check_output, replacing
 
@@ -191,10 +191,10 @@ def _print(
     console.print(f"{comparison.differing:,} requests differ, {comparison.guessed:,} estimated")
     if unseen:
         told = ", ".join(unseen)
-        console.print(Text(f"never called in this log, taken to answer: {told}"))
+        console.print(shown(f"never called in this log, taken to answer: {told}"))
     if priced and comparison.prices.unknown:
         console.print(
-            Text(f"not in the price list: {', '.join(sorted(comparison.prices.unknown))}")
+            shown(f"not in the price list: {', '.join(sorted(comparison.prices.unknown))}")
         )
     if differing:
         console.print(_difference_table(differing))
@@ -206,8 +206,8 @@ def _group_table(groups: dict[tuple[str | None, str], Pair]) -> Table:
     for (rule, model), pair in ranked[:MOST_GROUPS]:
         old, new = pair.old, pair.new
         table.add_row(
-            Text(rule or "(none)"),
-            Text(model),
+            shown(rule or "(none)"),
+            shown(model),
             _arrow(old.requests, new.requests),
             _arrow(old.refused, new.refused),
             _arrow(old.fell_back, new.fell_back),
@@ -232,7 +232,7 @@ def _difference_table(differing: list[dict[str, Any]]) -> Table:
     table = Table("request", "as it was", "replayed", title="Requests that differ")
     for row in differing:
         name = f"{str(row['id'])[:13]}{' (estimated)' if row['estimated'] else ''}"
-        table.add_row(Text(name), *(Text(_told(row[side])) for side in ("old", "new")))
+        table.add_row(shown(name), *(shown(_told(row[side])) for side in ("old", "new")))
     return table
 
 

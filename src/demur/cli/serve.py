@@ -64,11 +64,14 @@ def serve(host: str, port: int, replicas: str, address: str | None, **options: A
 def _replicas(given: str) -> tuple[int, int | None]:
     least, colon, most = given.partition(":")
     try:
-        return int(least), int(most) if colon else None
+        found = int(least), int(most) if colon else None
     except ValueError as error:
         raise InputError(
             f"--replicas {given[:40]!r}: neither a number nor MIN:MAX, as 2:8"
         ) from error
+    if found[1] is not None and found[1] < found[0]:
+        raise InputError(f"--replicas {given[:40]}: give the smaller number first, as 2:8")
+    return found
 
 
 def _settings(options: dict[str, Any], least: int, most: int | None) -> Any:

@@ -23,7 +23,7 @@ def sentences(plan: Plan, budgets: Sequence[Budget]) -> Iterator[tuple[str, str]
 
 def _breaker(breaker: Breaker, plan: Plan) -> str:
     return (
-        f"once {breaker.rate:.0%} of {breaker.least} or more judged requests in "
+        f"once {breaker.rate * 100:.10g}% of {breaker.least} or more judged requests in "
         f"{breaker.window:g} s are refused, requests start at {plan.chain[0].name} for "
         f"{breaker.pause:g} s; then one tries {plan.requested.name} again"
     )
@@ -39,8 +39,8 @@ def _sticky(sticky: Sticky) -> str:
 def _budget(budget: Budget) -> str:
     limits = [
         f"{budget.calls} added calls" if budget.calls is not None else "",
-        f"{budget.seconds:g} s of waiting" if budget.seconds is not None else "",
-        f"a cost of {budget.cost:g}" if budget.cost is not None else "",
+        f"{budget.seconds:.10g} s of waiting" if budget.seconds is not None else "",
+        f"a cost of {budget.cost:.10g}" if budget.cost is not None else "",
     ]
     whose = {"all": "", "key": " for each key"}.get(budget.by, f" for each {budget.by}")
     most = ", ".join(limit for limit in limits if limit)

@@ -111,7 +111,7 @@ def _labelled(
 
 def _print(found: Tuned, precision: float) -> None:
     table = Table("", "threshold", "precision", "recall", "share of responses")
-    wanted = f"{precision:.0%}" if precision <= 0.99 else f"{precision:.1%}"
+    wanted = f"{precision * 100:.10g}%"
     for name, proposal in (
         (f"{wanted} by estimate", found.likely),
         (f"{wanted} with 97.5 % certainty", found.safe),
@@ -122,14 +122,14 @@ def _print(found: Tuned, precision: float) -> None:
     console.print(table)
     if (chosen := found.safe or found.likely) is not None:
         console.print("In the policy:", style="dim")
-        console.print(f"detector:\n  thresholds: {{refusal: {chosen.threshold:g}}}")
+        console.print(f"detector:\n  thresholds: {{refusal: {chosen.threshold}}}")
     else:
         console.print("No threshold reaches it. Label more responses, or settle for less.")
 
 
 def _told(proposal: Proposal) -> tuple[str, ...]:
     return (
-        f"{proposal.threshold:g}",
+        str(proposal.threshold),
         _measure(proposal.precision),
         _measure(proposal.recall),
         f"{proposal.share:.1%}",

@@ -59,13 +59,14 @@ def check_folder(folder: Path) -> None:
 def replacing(path: Path) -> Iterator[IO[str]]:
     """A file to write that takes the place of ``path`` once all of it is written.
 
-    Devices and what links lead to are written in place. Raises ``InputError`` where that fails.
+    Devices and what links lead to are written in place; what UTF-8 cannot express becomes a
+    question mark. Raises ``InputError`` where that fails.
     """
     fixed = path.is_symlink() or not path.is_file() or not os.access(path.parent, os.W_OK)
     in_place = path.exists() and fixed
     draft = path if in_place else path.with_name(f".{path.name[:200]}.{os.getpid()}")
     try:
-        with draft.open("w", encoding="utf-8") as file:
+        with draft.open("w", encoding="utf-8", errors="replace") as file:
             yield file
         if not in_place:
             if path.exists():

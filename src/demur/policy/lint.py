@@ -17,13 +17,11 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 def lint(policy: Policy) -> list[Problem]:
     """Warnings, in the order of the policy. A clean policy has none."""
-    found = [*_detector(policy), *_targets(policy), *_standing(policy)]
+    found = [*_detector(policy), *_targets(policy), *_standing(policy), *_audit(policy)]
     for index, rule in enumerate(policy.rules):
         found.extend(_reachable(policy, index))
         found.extend(_retry(policy, rule, ("rules", index)))
-        if rule.match.stream is False and "stream" in rule.model_fields_set:
-            message = "has no effect: the rule matches only requests that are not streamed"
-            found.append(_warning(("rules", index, "stream"), message))
+        found.extend(_stream(rule, ("rules", index, "stream")))
     return found
 
 
@@ -32,6 +30,13 @@ def _detector(policy: Policy) -> Iterator[Problem]:
     for stage in ("transformer", "remote"):
         if getattr(detector, stage) is not None and stage not in detector.stages:
             yield _warning(("detector", stage), f"has no effect: add {stage} to stages")
+    chosen = detector.transformer
+    if chosen is not None and "transformer" in detector.stages:
+        where: Path = ("detector", "transformer")
+        if chosen.backend == "onnx" and chosen.device not in ("auto", "cpu"):
+            yield _warning((*where, "device"), "has no effect: onnx runs on the processor")
+        if chosen.backend != "onnx" and chosen.threads is not None:
+            yield _warning((*where, "threads"), "has no effect: only onnx takes it")
     threshold = detector.thresholds.refusal
     if threshold in (0.0, 1.0):
         effect = "hardly any response is" if threshold else "every response is"
@@ -71,6 +76,27 @@ def _standing(policy: Policy) -> Iterator[Problem]:
         if policy.prices and not {target.name, target.model} & policy.prices.keys():
             message = f"{target.name!r} has no price, so calls to it cost nothing; add it"
             yield _warning(("prices",), message)
+
+
+def _audit(policy: Policy) -> Iterator[Problem]:
+    audit = policy.audit
+    if audit is None or audit.path is not None:
+        return
+    for key in ("max_bytes", "keep"):
+        if key in audit.model_fields_set:
+            message = "has no effect: only files are rotated, and this is a database"
+            yield _warning(("audit", key), message)
+
+
+def _stream(rule: Rule, where: Path) -> Iterator[Problem]:
+    if rule.match.stream is False and "stream" in rule.model_fields_set:
+        message = "has no effect: the rule matches only requests that are not streamed"
+        yield _warning(where, message)
+    elif not {"retry", "error"} & set(rule.actions):
+        for key in ("hold_back", "at_cap"):
+            if key in rule.stream.model_fields_set:
+                message = "has no effect: nothing is held without the action retry or error"
+                yield _warning((*where, key), message)
 
 
 def _reachable(policy: Policy, index: int) -> Iterator[Problem]:

@@ -171,9 +171,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float)):
-        return (
-            f"{value:.6g}" if isinstance(value, float) or abs(value) < 10**15 else "a huge number"
-        )
+        return repr(value) if isinstance(value, float) or abs(value) < 10**15 else "a huge number"
     if isinstance(value, str):
         return repr(value if len(value) <= 60 else f"{value[:57]}...")
     return "a mapping" if isinstance(value, dict) else "a list"

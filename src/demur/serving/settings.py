@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import Self
 
+from ..errors import InputError
 from ..policy import load_policy
 from ..policy.schema import DetectorSettings, Thresholds, TransformerSettings
 
@@ -47,7 +48,10 @@ class ServeSettings(BaseModel):
         return self
 
     def detector(self) -> DetectorSettings:
-        """The stages to serve. Paths of models must hold on every machine of a cluster."""
+        """The stages to serve. Paths of models must hold on every machine of a cluster.
+
+        Raises ``InputError`` where ``backend`` does not go with the policy's precision.
+        """
         own = DetectorSettings() if self.policy is None else load_policy(self.policy).detector
         changes: dict[str, Any] = {}
         if self.threshold is not None:
@@ -58,7 +62,11 @@ class ServeSettings(BaseModel):
                 transformer |= {"model": self.model, "revision": None}
             if self.backend is not None:
                 transformer["backend"] = self.backend
-            changes["transformer"] = TransformerSettings.model_validate(transformer)
+            try:
+                changes["transformer"] = TransformerSettings.model_validate(transformer)
+            except ValidationError as error:
+                told = f"{self.policy} with backend {self.backend}: {error.errors()[0]['msg']}"
+                raise InputError(told) from error
         if self.model is not None:
             changes["stages"] = ("transformer",)
         return own.model_copy(update=changes)

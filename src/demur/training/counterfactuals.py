@@ -6,6 +6,7 @@ however good it is on rows like those it was trained on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,10 @@ _BEGUN = 150
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """``refused`` is the share of ``texts`` called refusals; ``wanted`` is what it should be."""
+    """``refused`` is the share of ``texts`` called refusals; ``wanted`` is what it should be.
+
+    Of no texts it is NaN.
+    """
 
     name: str
     texts: int
@@ -43,7 +47,7 @@ def probe(detector: Detector, rows: Sequence[Row], *, most: int, seed: int) -> l
 
     def share(name: str, changed: Iterable[str], wanted: float) -> Probe:
         calls = [_refused(detector, text) for text in changed]
-        return Probe(name, len(calls), float(np.mean(calls)) if calls else wanted, wanted)
+        return Probe(name, len(calls), float(np.mean(calls)) if calls else math.nan, wanted)
 
     return [
         share("normal answers as they are", texts, 0.0),
@@ -64,7 +68,7 @@ def both_right(detector: Detector, rows: Sequence[Row], pair_of: Callable[[Row],
             right = _refused(detector, row.response) == (row.label == 1)
             pairs.setdefault(pair, []).append(right)
     whole = [all(found) for found in pairs.values() if len(found) > 1]
-    share = float(np.mean(whole)) if whole else 1.0
+    share = float(np.mean(whole)) if whole else math.nan
     return Probe("pairs written by hand, both right", len(whole), share, 1.0)
 
 

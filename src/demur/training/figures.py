@@ -30,4 +30,5 @@ def with_interval(report: Report, name: str) -> str:
 def tokens_held(report: Report) -> str:
     """By normal answers that stream: median and 95th percentile."""
     early = report.prefixes
-    return "" if early is None else f"{early.median_tokens:.0f} / {early.p95_tokens:.0f}"
+    held = () if early is None else (early.median_tokens, early.p95_tokens)
+    return " / ".join(number(tokens, 0) for tokens in held)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
@@ -115,7 +116,7 @@ class Prefixes:
     """How early beginnings are decided. Tokens are estimated from characters.
 
     ``recall_kept`` is the share of the refusals caught as a whole that are stopped, too, where
-    they stream.
+    they stream. Figures of no rows are NaN.
     """
 
     curve: tuple[Reach, ...]
@@ -207,9 +208,9 @@ def judge_prefixes(detector: Detector, judged: Judged, advance: Advance) -> Pref
             Reach(end, *(float(value) for value in column))
             for end, column in zip(ends, shares.T, strict=True)
         ),
-        median_tokens=float(np.median(tokens)) if tokens else 0.0,
-        p95_tokens=float(np.quantile(tokens, 0.95)) if tokens else 0.0,
-        recall_kept=kept / caught if caught else 1.0,
+        median_tokens=float(np.median(tokens)) if tokens else math.nan,
+        p95_tokens=float(np.quantile(tokens, 0.95)) if tokens else math.nan,
+        recall_kept=kept / caught if caught else math.nan,
     )
 
 

@@ -97,12 +97,18 @@ def _row(item: Any, path: Path, number: int) -> Row:
     return Row(
         response=item["response"],
         label=label_of(item, f"{path}:{number}"),
-        id=str(item.get("id", number)),
-        source=str(item.get("source", "")),
-        licence=str(item.get("licence", "")),
-        model=str(item.get("model", "")),
-        lang=str(item.get("lang", "")),
+        id=_said(item, "id") or str(number),
+        source=_said(item, "source"),
+        licence=_said(item, "licence"),
+        model=_said(item, "model"),
+        lang=_said(item, "lang"),
         partial=bool(item.get("partial", False)),
         kind=item.get("kind"),
         prompt=str(item.get("prompt") or "").strip(),
     )
+
+
+def _said(item: dict[str, Any], name: str) -> str:
+    """The field as a text; empty where it is missing or null."""
+    value = item.get(name)
+    return "" if value is None else str(value)
