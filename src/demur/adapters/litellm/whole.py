@@ -82,10 +82,8 @@ class Attempts:
         if any(row.response is kept.native for row in found.rows):
             keep_out_of_the_log(logging_obj)
         self._write(found, kept.native)
-        native = kept.native
-        found.shown = dict(getattr(native, "_hidden_params", None) or {})
-        if type(native) is not type(mocked):
-            native = in_shape_of(mocked, kept)
+        found.shown = dict(getattr(kept.native, "_hidden_params", None) or {})
+        native = in_shape_of(mocked, kept)
         show_outcome(found, native)
         return native
 
