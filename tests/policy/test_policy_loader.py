@@ -82,6 +82,7 @@ def test_words_and_dates_stay_text() -> None:
     [
         ("version: 1\nversion: 1", 2, "version", "given twice, first on line 1"),
         ("version: 2", 1, "version", "2 is not a version this demur reads; write version: 1"),
+        ("version: true", 1, "version", "true is no version; write version: 1"),
         ("\nmodes: shadow", 2, "modes", "did you mean 'mode'?"),
         ("mode: shadowy", 1, "mode", "'shadowy' is not allowed here, only enforce, shadow"),
         ("rules: [{name: a, retries: 1}]", 1, "rules[0].retries", "did you mean 'retry'?"),

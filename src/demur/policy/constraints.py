@@ -54,6 +54,13 @@ def unique_names(rules: NamedItems) -> NamedItems:
     return rules
 
 
+def no_bool(version: object) -> object:
+    """To Python ``true`` is 1; to YAML and the JSON Schema it is not."""
+    if isinstance(version, bool):
+        raise _error(f"{str(version).lower()} is no version; write version: 1")
+    return version
+
+
 def env_name(value: str) -> str:
     mixed = len(value) >= 24 and all(re.search(p, value) for p in ("[a-z]", "[A-Z]", "[0-9]"))
     if not _ENV_NAME.fullmatch(value) or _KEY_PREFIX.fullmatch(value) or mixed:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -28,6 +29,7 @@ from .constraints import (
     dsn_without_password,
     env_name,
     http_url,
+    no_bool,
     no_shorter,
     one_place,
     patch_keys,
@@ -239,7 +241,9 @@ class Policy(Section):
     what is wrong in them; ``Policy(...)`` takes the sections themselves.
     """
 
-    version: Literal[1] = Field(default=1, description="The version of this format.")
+    version: Annotated[Literal[1], BeforeValidator(no_bool)] = Field(
+        default=1, description="The version of this format."
+    )
     mode: Literal["enforce", "shadow"] = Field(
         default="enforce", description="shadow: decide and record, change nothing."
     )
