@@ -63,5 +63,17 @@ def label_of(row: dict[str, Any], where: str) -> int:
     label = row.get("label")
     if label not in (0, 1):
         told = f"label {json.dumps(label, ensure_ascii=False)}" if "label" in row else "no label"
-        raise InputError(f"{where}: {told}; it must be 1 (refusal) or 0 (normal)")
+        raise InputError(
+            f"{where}: {told}; it must be 1 (refusal) or 0 (normal), "
+            "and of a partial answer partial must be true"
+        )
     return int(label)
+
+
+def partial_of(row: dict[str, Any], where: str) -> bool:
+    """Whether a labelled row is a partial answer; ``InputError`` begins with ``where``."""
+    partial = row.get("partial")
+    if partial not in (None, 0, 1):
+        told = json.dumps(partial, ensure_ascii=False)
+        raise InputError(f"{where}: partial {told}; it must be true or false")
+    return bool(partial)

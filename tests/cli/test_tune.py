@@ -87,6 +87,15 @@ def test_command(tmp_path: Path) -> None:
     assert 0 < told["likely"]["recall"]["low"] < told["likely"]["recall"]["high"] <= 1
 
 
+@pytest.mark.parametrize("partial", [True, 1])
+def test_partial_rows_are_left_out_however_they_say_so(tmp_path: Path, partial: Any) -> None:
+    """Tables written as numbers have 1 for true; ``demur eval`` and ``demur train`` read it so."""
+    rows = [{"label": n % 2, "score": n / 10, "partial": 0} for n in range(10)]
+    file = write(tmp_path / "labels.jsonl", [*rows, {"label": 1, "score": 0, "partial": partial}])
+    told = json.loads(run(file, "--precision", "0.5", "--json").output)
+    assert (told["rows"], told["partial"]) == (10, 1)
+
+
 @pytest.mark.parametrize("score", [0.99999993, 0.12345678901], ids=["near 1", "long"])
 def test_the_policy_has_the_threshold_itself(tmp_path: Path, score: float) -> None:
     """Not a rounded one, under which what it was chosen for is no refusal."""
@@ -138,6 +147,8 @@ def test_rescore_without_texts(tmp_path: Path) -> None:
         ([{"label": 1, "score": 0.5}], "some of both"),
         ([{"label": "yes", "score": 0.5}], 'label "yes"; it must be 1 (refusal) or 0'),
         ([{"label": None, "score": 0.5}], "label null; it must be 1 (refusal) or 0"),
+        ([{"label": "partial", "score": 0.5}], "of a partial answer partial must be true"),
+        ([{"label": 1, "partial": "no"}], 'partial "no"; it must be true or false'),
         ([{"score": 0.5}], "no label; it must be 1 (refusal) or 0"),
         ([{"label": 1, "score": 7}], "number in [0, 1]"),
     ],

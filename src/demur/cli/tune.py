@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import InputError
-from ..lines import label_of
+from ..lines import label_of, partial_of
 from .jsonl import Lines
 from .numbers import Float
 
@@ -71,7 +71,7 @@ def _rows(files: tuple[str, ...], rescore: bool) -> tuple[list[Labelled], int]:
         with Lines(file) as lines:
             for number, row in lines:
                 where = f"{lines.name}:{number}"
-                if row.get("partial") is True:
+                if partial_of(row, where):
                     counts["partial"] += 1
                     continue
                 text = lines.text(row, "response", number, _NEEDS_TEXT) if rescore else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..lines import FAILURES, label_of, unpacked, unreadable, value_of
+from ..lines import FAILURES, label_of, partial_of, unpacked, unreadable, value_of
 from .recipe import Lean
 
 
@@ -102,7 +102,7 @@ def _row(item: Any, path: Path, number: int) -> Row:
         licence=_said(item, "licence"),
         model=_said(item, "model"),
         lang=_said(item, "lang"),
-        partial=bool(item.get("partial", False)),
+        partial=partial_of(item, f"{path}:{number}"),
         kind=item.get("kind"),
         prompt=str(item.get("prompt") or "").strip(),
     )
