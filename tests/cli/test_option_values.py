@@ -1,4 +1,4 @@
-"""Values of options that no command can use, and data that looks like markup."""
+"""Values of options, and pairs of options, that no command can use, and data that looks like markup."""
 
 from __future__ import annotations
 
@@ -37,6 +37,9 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("line", "says"),
     [
         ("classify x --threshold nan", "'nan' is not a number"),
+        ("classify l.jsonl --workers 2", "only --ray works with several processes"),
+        ("classify l.jsonl --by model --json", "--by: the rates are a table, which --json"),
+        ("classify Yes --by model", "--by: a single text has no fields"),
         ("serve --threshold nan", "'nan' is not a number"),
         ("export m --to x --least nan", "'nan' is not a number"),
         ("train r.yaml --every nan", "'nan' is not a number"),

@@ -73,6 +73,7 @@ def classify(
     Exit codes: 0 when all was judged, whatever the labels; 2 when the input, the policy or the
     model cannot be used. What was judged until then stands on standard output.
     """
+    _check_options(by, as_json=as_json, workers=workers, use_ray=use_ray)
     settings = _settings(policy, model, threshold)
     if use_ray and (is_text or not _exists(source)):
         raise InputError(f"{source[:80]!r}: --ray judges files; name one that exists")
@@ -80,6 +81,8 @@ def classify(
         found = judged(Source(source, field, by), settings, workers)
     elif (lines := None if is_text else _lines(source)) is not None:
         found = _here(lines, field, by, settings)
+    elif by is not None:
+        raise InputError("--by: a single text has no fields; name a file of JSON lines")
     else:
         _show(build(settings).classify(Evidence(source)), as_json=as_json)
         return
@@ -98,6 +101,14 @@ def classify(
         Console().print(_table(rates, None if unknown else by))
         if unknown:
             raise InputError(f"{name}: no row has a field {by!r}; name one that is there with --by")
+
+
+def _check_options(by: str | None, *, as_json: bool, workers: int | None, use_ray: bool) -> None:
+    """Raise ``InputError`` for an option that another one leaves without effect."""
+    if by is not None and as_json:
+        raise InputError("--by: the rates are a table, which --json leaves out; give one of them")
+    if workers is not None and not use_ray:
+        raise InputError("--workers: only --ray works with several processes; give it, too")
 
 
 @contextmanager
