@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from ..vocabulary import Usage
 
 _NOTHING: Mapping[str, Any] = {}
+_MOST_TOKENS: Final = 10**12
 
 
 def mapping(value: object) -> Mapping[str, Any]:
@@ -27,8 +28,11 @@ def name(value: object) -> str | None:
 
 
 def count(value: object) -> int:
-    """A number of tokens: never negative, and no boolean."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    """A number of tokens: never negative, no boolean, and none that no response can have.
+
+    JSON has integers that no float can hold, and costs are floats.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value > _MOST_TOKENS:
         return 0
     return max(value, 0)
 

@@ -11,6 +11,7 @@ from openai_stage import ANSWER, REFUSAL, Caller
 import demur
 from demur.errors import PolicyError
 from demur.testing import Reply, Upstream
+from demur.vocabulary import Usage
 
 CONVERSATION = "x-demur-conversation"
 
@@ -177,3 +178,16 @@ def test_shadow_mode(caller: Caller, serve: Any, streamed: bool) -> None:
     talk = Talk(caller, upstream, streamed, used)
     assert [talk.ask() for _ in range(2)] == [["primary"]] * 2
     assert (talk.outcome.started, talk.outcome.would) == ("breaker", "fell_back")
+
+
+def test_a_count_of_tokens_that_no_response_can_have(
+    caller: Caller, serve: Any, streamed: bool
+) -> None:
+    """What a server says it took costs no answer: a count beyond all reason counts as none."""
+    absurd = Reply(ANSWER, usage=Usage(10**400, 5), include_usage=True)
+    upstream = serve(primary=Reply(REFUSAL), second=absurd)
+    limited = policy({}, budgets=[{"cost": 1.0}], prices={"second": {"input": 1.0, "output": 2.0}})
+    talk = Talk(caller, upstream, streamed, limited)
+    assert talk.ask() == ["primary", "second"]
+    assert talk.text == ANSWER
+    assert talk.outcome.attempts[1].usage == Usage(0, 5)
