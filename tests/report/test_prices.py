@@ -34,6 +34,7 @@ def test_a_target_s_price_comes_before_its_model_s() -> None:
     [
         ("a: {input: 1, output: .nan}", ":2: a.output: must be a number from 0 on"),
         ("a: {input: .inf, output: 1}", ":2: a.input: must be a number from 0 on"),
+        ("a: {input: 1e308, output: 1}", ":2: a.input: must be a number from 0 on, 1e12 at most"),
         ("a: {input: -1, output: 1}", ":2: a.input: must be"),
         ("a: {input: true, output: 1}", ":2: a.input: must be"),
         ("a: {input: [1], output: 1}", ":2: a.input: must be"),

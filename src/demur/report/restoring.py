@@ -17,6 +17,7 @@ Content = Literal["none", "redacted", "full"]
 
 _RECORD: Final = TypeAdapter(Record)
 _MOST_TOKENS: Final = 10**15
+_MOST_SECONDS: Final = 10**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def restored(record: Any, where: str) -> Entry:
 
 def _outcome(record: Record) -> Outcome:
     attempts = tuple(_attempt(attempt) for attempt in record["attempts"])
-    served = record["served"]
+    served, held = record["served"], record["held_seconds"]
     if served is not None and not 0 <= served < len(attempts):
         raise ValueError(f"served: there is no attempt {served}")
     return Outcome(
@@ -64,9 +65,9 @@ def _outcome(record: Record) -> Outcome:
         shadow=record["shadow"],
         would=record["would"],
         stream=record["stream"],
-        added_seconds=record["added_seconds"],
-        detection_seconds=record["detection_seconds"],
-        held_seconds=record["held_seconds"],
+        added_seconds=_seconds(record["added_seconds"], "added_seconds"),
+        detection_seconds=_seconds(record["detection_seconds"], "detection_seconds"),
+        held_seconds=None if held is None else _seconds(held, "held_seconds"),
         finished=record["finished"],
         policy=record["policy"],
         metadata=tuple(record["metadata"].items()),
@@ -88,7 +89,7 @@ def _attempt(record: AttemptRecord) -> Attempt:
         verdict=_verdict(record["verdict"]),
         served_model=record["served_model"],
         usage=None if usage is None else Usage(**usage),
-        seconds=record["seconds"],
+        seconds=_seconds(record["seconds"], "seconds"),
         error=record["error"],
         evidence=tuple(_evidence(choice) for choice in record.get("content", ())),
     )
@@ -127,6 +128,13 @@ def _evidence(record: ContentRecord) -> Evidence:
         signals=tuple(signals),
         non_text=record["non_text"],
     )
+
+
+def _seconds(seconds: float, field: str) -> float:
+    """They are added up: a sum has to be a number, too."""
+    if abs(seconds) > _MOST_SECONDS:
+        raise ValueError(f"{field}: {seconds} are no seconds that anything can take")
+    return seconds
 
 
 def _name(name: str | None, field: str) -> str:

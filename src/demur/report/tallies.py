@@ -14,6 +14,8 @@ from ..policy.standing_settings import Price
 from ..vocabulary import Attempt, Outcome
 from .replaying import Replayed
 
+_MOST_PRICE = 1e12
+"""Beyond, sums of costs might be no numbers any more."""
 _EXAMPLE = "gpt-4.1: {input: 2, output: 8}"
 
 
@@ -60,8 +62,8 @@ def _amount(document: Document, model: str, side: str) -> float:
         amount = math.nan if isinstance(said, bool) else float(said)
     except (TypeError, ValueError, OverflowError):
         amount = math.nan
-    if not 0 <= amount < math.inf:
-        message = "must be a number from 0 on, in money a million tokens"
+    if not 0 <= amount <= _MOST_PRICE:
+        message = "must be a number from 0 on, 1e12 at most, in money a million tokens"
         raise InputError(str(document.problem((model, side), message)))
     return amount
 
