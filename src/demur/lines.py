@@ -41,20 +41,25 @@ def value_of(line: bytes, where: str) -> Any:
     A byte order mark may begin it, as where several files were put together.
     """
     try:
-        return json.loads(line.decode("utf-8-sig"))
+        return json_in(line.decode("utf-8-sig"), where, "the file must hold one JSON object a line")
     except UnicodeDecodeError as error:
         raise InputError(
             f"{where}: not UTF-8 text; the file must hold one JSON object a line, in UTF-8"
         ) from error
+
+
+def json_in(text: str, where: str, remedy: str) -> Any:
+    """The JSON value in a text; ``InputError`` begins with ``where`` and ends with ``remedy``."""
+    try:
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{where}: not JSON: {error.msg} at column {error.colno}; "
-            "the file must hold one JSON object a line"
+            f"{where}: not JSON: {error.msg} at column {error.colno}; {remedy}"
         ) from error
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{where}: JSON that cannot be read ({type(error).__name__}): a number too long, or "
-            "nested too deeply; remove the line"
+            "nested too deeply; remove it"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Values of options, and pairs of options, that no command can use, and data that looks like markup."""
+"""Values and pairs of options that no command can use, and data that looks like markup."""
 
 from __future__ import annotations
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from log_stage import write_log
+from log_stage import week, write_log
 
 from demur.cli import main
 from demur.errors import InputError
 from demur.report.reading import AuditLog
+from demur.sinks import to_record
+from demur.sinks.database import DatabaseWriter
 
 
 def complaint(*sources: object) -> str:
@@ -64,6 +67,42 @@ def test_a_missing_database_is_not_created(tmp_path: Path) -> None:
     missing = tmp_path / "missing.db"
     assert str(missing) in complaint(f"sqlite:///{missing}")
     assert not missing.exists()
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [("{no", "not JSON: "), (b"\xff", "no text; "), ("[" * 100_000, "JSON that cannot be read ")],
+)
+def test_a_damaged_row_is_named(tmp_path: Path, record: Any, told: str) -> None:
+    """By its number in the table, and not as a line of a file; with earlier rows gone, too."""
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    url = f"sqlite:///{tmp_path / 'audit.db'}"
+    writer = DatabaseWriter(url)
+    writer([to_record(outcome) for outcome in week(4)])
+    writer.close()
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("DELETE FROM demur_audit WHERE number = 1"))
+        update = sqlalchemy.text("UPDATE demur_audit SET record = :record WHERE number = 3")
+        connection.execute(update, {"record": record})
+    engine.dispose()
+    said = complaint(url)
+    assert "demur_audit, row with number 3: " in said
+    assert told in said
+    assert said.endswith(("remove the row", "remove it"))
+    assert "file" not in said
+
+
+def test_a_database_without_a_log_is_told(tmp_path: Path) -> None:
+    """One line, where no bar asks for the number of rows first; no SQL in it."""
+    pytest.importorskip("sqlalchemy")
+    for name, content in (("junk.db", b"no database at all\n" * 99), ("empty.db", b"")):
+        (tmp_path / name).write_bytes(content)
+        url = f"sqlite:///{tmp_path / name}"
+        assert "has demur written an audit log to it?" in complaint(url)
+        done = CliRunner().invoke(main, ["report", url, "--html", str(tmp_path / "x.html")])
+        assert done.exit_code == 2
+        assert len(done.output.splitlines()) == 1
 
 
 def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import InputError
-from ..lines import FAILURES, unpacked, unreadable, value_of
-from ..sinks.database import engine_for, table
+from ..lines import FAILURES, json_in, unpacked, unreadable, value_of
+from ..sinks.database import TABLE, engine_for, table
 from ..sinks.lines import real, rotated
 from .restoring import Entry, restored
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_REMEDY: Final = "remove the row"
 
 
 class AuditLog:
@@ -114,28 +120,35 @@ class _Database:
     @cached_property
     def size(self) -> int:
         from sqlalchemy import func, select
-        from sqlalchemy.exc import SQLAlchemyError
 
-        try:
-            with self._engine.connect() as connection:
-                count = connection.scalar(select(func.count()).select_from(self._table))
-        except SQLAlchemyError as error:
-            self._engine.dispose()
-            raise InputError(
-                f"{self._name}: cannot be read ({type(error).__name__}); is it up, and has demur "
-                "written an audit log to it?"
-            ) from error
+        with self._connected() as connection:
+            count = connection.scalar(select(func.count()).select_from(self._table))
         return int(count or 0)
 
     def __iter__(self) -> Iterator[tuple[str, Any, int]]:
         from sqlalchemy import select
 
-        query = select(self._table.c.record).order_by(self._table.c.number)
+        query = select(self._table.c.number, self._table.c.record).order_by(self._table.c.number)
+        with self._connected() as connection:
+            rows = connection.execution_options(yield_per=1000).execute(query)
+            for position, (number, record) in enumerate(rows, start=1):
+                where = f"{self._name}: {TABLE}, row with number {number}"
+                if not isinstance(record, str):
+                    raise InputError(f"{where}: the record is no text; {_REMEDY}")
+                yield where, json_in(record, where, _REMEDY), position
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        from sqlalchemy.exc import SQLAlchemyError
+
         try:
             with self._engine.connect() as connection:
-                rows = connection.execution_options(yield_per=1000).execute(query)
-                for number, (record,) in enumerate(rows, start=1):
-                    where = f"{self._name}, row {number}"
-                    yield where, value_of(record.encode(), where), number
+                yield connection
+        except SQLAlchemyError as error:
+            # The type alone: a message may quote what is in the database.
+            raise InputError(
+                f"{self._name}: cannot be read ({type(error).__name__}); is it up, and has demur "
+                "written an audit log to it?"
+            ) from error
         finally:
             self._engine.dispose()
