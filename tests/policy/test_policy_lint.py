@@ -17,6 +17,17 @@ def warnings(text: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("text", "key", "said"),
     [
+        (
+            f"audit: {{path: a.jsonl}}\n{RETRY} {{fallbacks: [m]}}}}]",
+            "audit",
+            "has no effect: no rule has the action log",
+        ),
+        ("metrics: [prometheus]\nrules: [{name: a, actions: []}]", "metrics", "the action log"),
+        (
+            "detector: {stages: [signals], thresholds: {refusal: 0.9}}",
+            "detector.thresholds.refusal",
+            "has no effect: signals have no score",
+        ),
         ("rules: [{name: a}, {name: b}]", "rules[1]", "can never match: rules[0] (a)"),
         (
             "rules: [{name: a, match: {model: 'gpt-*'}}, {name: b, match: {model: gpt-4}}]",
@@ -154,6 +165,7 @@ def test_suspicious(text: str, key: str, said: str) -> None:
         "rules: [{name: a, match: {stream: false}}]",
         "detector: {stages: [transformer], transformer: {backend: onnx, device: cpu, threads: 2}}",
         "audit: {path: a.jsonl, max_bytes: 9, keep: 3}",
+        "metrics: [prometheus]\nrules: [{name: a, match: {model: m}, actions: []}, {name: b}]",
         "rules: [{name: a, stream: {tell: comment}}]",
         "rules: [{name: a, actions: [error], mode: shadow, stream: {at_cap: judge}}]",
     ],

@@ -17,7 +17,8 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 def lint(policy: Policy) -> list[Problem]:
     """Warnings, in the order of the policy. A clean policy has none."""
-    found = [*_detector(policy), *_targets(policy), *_standing(policy), *_audit(policy)]
+    found = [*_detector(policy), *_targets(policy), *_standing(policy)]
+    found += [*_records(policy), *_audit(policy)]
     for index, rule in enumerate(policy.rules):
         found.extend(_reachable(policy, index))
         found.extend(_retry(policy, rule, ("rules", index)))
@@ -41,6 +42,9 @@ def _detector(policy: Policy) -> Iterator[Problem]:
     if threshold in (0.0, 1.0):
         effect = "hardly any response is" if threshold else "every response is"
         message = f"with this threshold {effect} a refusal"
+        yield _warning(("detector", "thresholds", "refusal"), message)
+    if threshold is not None and detector.stages == ("signals",):
+        message = "has no effect: signals have no score; add embedded to stages"
         yield _warning(("detector", "thresholds", "refusal"), message)
 
 
@@ -76,6 +80,15 @@ def _standing(policy: Policy) -> Iterator[Problem]:
         if policy.prices and not {target.name, target.model} & policy.prices.keys():
             message = f"{target.name!r} has no price, so calls to it cost nothing; add it"
             yield _warning(("prices",), message)
+
+
+def _records(policy: Policy) -> Iterator[Problem]:
+    """Places for records that nothing writes."""
+    if any("log" in rule.actions for rule in policy.rules):
+        return
+    for key in ("audit", "metrics"):
+        if getattr(policy, key):
+            yield _warning((key,), "has no effect: no rule has the action log")
 
 
 def _audit(policy: Policy) -> Iterator[Problem]:
