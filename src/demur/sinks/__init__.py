@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from inspect import iscoroutinefunction
+from logging import getLogger
 
 from ..errors import PolicyError
 from ..policy.schema import Policy
@@ -14,6 +16,8 @@ from .opentelemetry import OpenTelemetrySink
 from .prometheus import PrometheusSink, note_reload
 from .record import to_record
 
+_log = getLogger("demur")
+
 
 def sinks_for(policy: Policy, own: Iterable[Sink] = ()) -> Sinks:
     """The log, what else the policy names, and the caller's ``own``.
@@ -22,6 +26,13 @@ def sinks_for(policy: Policy, own: Iterable[Sink] = ()) -> Sinks:
     """
     if not isinstance(own, Iterable) or not all(map(callable, own := tuple(own))):
         raise PolicyError(f"sinks must be a list of what takes an Outcome, not {own!r}")
+    if awaited := [sink for sink in own if _is_awaited(sink)]:
+        raise PolicyError(
+            f"sinks are called, not awaited, so {awaited[0]!r} would do nothing; give a plain "
+            "function, which may put the outcome into a queue of yours"
+        )
+    if own and not any("log" in rule.actions for rule in policy.rules):
+        _log.warning("demur: the sinks are never called, as no rule has the action log")
     sinks: list[Sink] = [LoggingSink()]
     if policy.audit is not None:
         sinks.append(AuditSink(policy.audit))
@@ -30,6 +41,10 @@ def sinks_for(policy: Policy, own: Iterable[Sink] = ()) -> Sinks:
     if "opentelemetry" in policy.metrics:
         sinks.append(OpenTelemetrySink())
     return Sinks([*sinks, *own])
+
+
+def _is_awaited(sink: Sink) -> bool:
+    return iscoroutinefunction(sink) or iscoroutinefunction(type(sink).__call__)
 
 
 __all__ = [

@@ -106,13 +106,26 @@ def test_sinks_of_the_callers_own(
     assert "fell_back" in caplog.text
 
 
-def test_sinks_get_what_rules_log(caller: Caller) -> None:
-    """A rule without the action log is none of the sinks' business."""
+def test_sinks_get_what_rules_log(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
+    """A rule without the action log is none of the sinks' business; where all are, that is told."""
     captured = CapturedRecords()
     policy = {"version": 1, "rules": [{"name": "quiet", "actions": ["tag"]}]}
     with Upstream(SCRIPT) as upstream:
         caller.create(caller.wrap(upstream, policy=policy, sinks=[captured]))
     assert captured.records == []
+    assert "the sinks are never called" in caplog.text
+
+
+class AwaitedSink:
+    async def __call__(self, record: Outcome, /) -> None:
+        """Nobody waits for it."""
+
+
+@pytest.mark.parametrize("wrong", [AwaitedSink(), AwaitedSink().__call__])
+def test_a_sink_that_would_have_to_be_awaited_is_refused(caller: Caller, wrong: Any) -> None:
+    """It would get nothing, and only a warning of the interpreter would say so."""
+    with Upstream(SCRIPT) as upstream, pytest.raises(demur.PolicyError, match="not awaited"):
+        caller.wrap(upstream, sinks=[wrong])
 
 
 @pytest.mark.parametrize("wrong", [5, [5], CapturedRecords()])
