@@ -220,12 +220,14 @@ def test_a_literal_key_is_refused_and_never_repeated(secret: str) -> None:
     for text in (
         f"targets: {{a: {{model: m, api_key_env: {secret}}}}}",
         f"targets: {{a: {{model: m, api_key: {secret}}}}}",
+        "rules: [{name: a, actions: [retry], retry: {fallbacks: [{model: m, extra_headers: "
+        f"{{X-Api-Key: {secret}}}}}]}}}}]",
     ):
         found = problem(text)
-        assert "variable" in found.message
+        assert "variable" in found.message or "api_key_env" in found.message
         assert secret not in str(found)
-    url = f"targets: {{a: {{model: m, base_url: 'https://u:{secret}@h/v1'}}}}"
-    assert secret not in str(problem(url))
+    for url in (f"https://u:{secret}@h/v1", f"https://h/v1?k={secret}", f"h?{secret}"):
+        assert secret not in str(problem(f"targets: {{a: {{model: m, base_url: '{url}'}}}}"))
 
 
 @pytest.mark.parametrize("name", ["LOCAL_KEY", "OPENAI_API_KEY", "_k", "key2", "HF_TOKEN"])

@@ -20,6 +20,10 @@ _DSN_LOGIN = re.compile(r"[^:]+://[^:/]*:[^@]+@")
 _DSN_SECRET = re.compile(
     r"(^|[&;=\s{])\w*(password|passwd|pwd|passphrase)\s*=\s*[^&;\s]", re.IGNORECASE
 )
+_CREDENTIAL = re.compile(
+    r"(^|[-_])(api[-_]?key|access[-_]?key|authorization|password|secret|(access|auth)[-_]?token)$",
+    re.IGNORECASE,
+)
 _ELSEWHERE = ("base_url", "api_base", "api_key", "api_key_env")
 _FIXED = ("stream", "stream_options", "n", "messages", "input")
 
@@ -78,10 +82,12 @@ def http_url(value: str) -> str:
     except ValueError:
         complete = False
     if not complete:
-        shown = "what stands here" if "@" in value else repr(value[:60])
+        shown = "what stands here" if set("@?#") & set(value) else repr(value[:60])
         raise _error(f"{shown} is not an http or https URL; write it like http://127.0.0.1:8000/v1")
     if parts.username or parts.password:
         raise _error("must not hold a user name or password; leave them out and use api_key_env")
+    if "?" in value or "#" in value:
+        raise _error("must not hold a query or a fragment; end it with the path, as in /v1")
     return value
 
 
@@ -123,6 +129,21 @@ def patch_keys(extra: Mapping[str, Any]) -> None:
     for key in _FIXED:
         if key in extra:
             raise _error(f"a fallback cannot change {key}: it answers the caller's own request")
+    if (named := _credential(extra)) is not None:
+        raise _error(
+            f"{named[:60]!r} holds a key, which must not stand in a policy; define the model "
+            "under targets, with api_key_env, or in the gateway's own configuration"
+        )
+
+
+def _credential(value: object) -> str | None:
+    """The name of a text that is a key by its name, however deep it stands."""
+    if isinstance(value, Mapping):
+        named = (key for key, said in value.items() if isinstance(said, str))
+        found = next((key for key in named if _CREDENTIAL.search(key)), None)
+        return found or _credential(list(value.values()))
+    parts = value if isinstance(value, list) else ()
+    return next((key for part in parts if (key := _credential(part)) is not None), None)
 
 
 def precision_of(backend: str, precision: str) -> None:
