@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from demur.sinks import to_record
 from demur.sinks.database import DatabaseWriter
+from demur.vocabulary import Outcome
 
 pytest.importorskip("sqlalchemy")
 
@@ -24,3 +26,21 @@ def test_a_child_has_connections_of_its_own(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert "Connections in pool: 1" in writer._engine.pool.status()
     writer.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs rights of files")
+def test_its_owner_alone_can_read_a_new_file(tmp_path: Path) -> None:
+    """A SQLite file may hold what models answered, as the file of lines may; one there is kept."""
+    before = os.umask(0o022)
+    try:
+        for name in ("new.db", "old.db"):
+            path = tmp_path / name
+            if name == "old.db":
+                path.touch(0o640)
+            writer = DatabaseWriter(f"sqlite:///{path}")
+            writer([to_record(Outcome("chat", "m", "accepted", id="1"))])
+            writer.close()
+        rights = [(tmp_path / name).stat().st_mode & 0o777 for name in ("new.db", "old.db")]
+        assert rights == [0o600, 0o640]
+    finally:
+        os.umask(before)

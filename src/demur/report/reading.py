@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import InputError
 from ..lines import FAILURES, json_in, unpacked, unreadable, value_of
-from ..sinks.database import TABLE, engine_for, table
+from ..sinks.database import TABLE, engine_for, sqlite_file, table
 from ..sinks.lines import real, rotated
 from .restoring import Entry, restored
 
@@ -109,13 +109,10 @@ class _Database:
 
     def _sqlite_file(self) -> Path | None:
         """The file of a SQLite database, which SQLite would create if it were missing."""
-        url = self._engine.url
-        name = url.database or ":memory:"
-        if url.get_backend_name() != "sqlite" or name == ":memory:" or name.startswith("file:"):
-            return None
-        if not Path(name).is_file():
-            raise InputError(f"{self._name}: there is no file {name}; check the path")
-        return Path(name)
+        file = sqlite_file(self._engine)
+        if file is not None and not file.is_file():
+            raise InputError(f"{self._name}: there is no file {file}; check the path")
+        return file
 
     @cached_property
     def size(self) -> int:

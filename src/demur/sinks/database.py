@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError, PolicyError
@@ -18,7 +20,8 @@ TABLE = "demur_audit"
 
 
 class DatabaseWriter:
-    """Inserts into the table ``demur_audit``, which is created where it is missing.
+    """Inserts into the table ``demur_audit``, which is created where it is missing, as is the file
+    of a SQLite database, for its owner alone.
 
     Beside the whole record, as JSON text, stand the columns that people ask for. Connects with the
     first batch, so a database that is away delays no start.
@@ -39,6 +42,7 @@ class DatabaseWriter:
 
         try:
             if not self._ready:
+                _begin_unread(sqlite_file(self._engine))
                 self._table.metadata.create_all(self._engine)
                 self._ready = True
             with self._engine.begin() as connection:
@@ -66,6 +70,28 @@ def engine_for(url: str) -> sqlalchemy.Engine:
             f"the audit's database needs the package {error.name!r}; pip install it, or name an "
             "installed driver in the URL, as in postgresql+psycopg://…"
         ) from error
+
+
+def sqlite_file(engine: sqlalchemy.Engine) -> Path | None:
+    """The file of a SQLite database; ``None`` for other databases, and where it has no plain name.
+
+    SQLite creates it where it is missing.
+    """
+    url = engine.url
+    name = url.database or ":memory:"
+    if url.get_backend_name() != "sqlite" or name == ":memory:" or name.startswith("file:"):
+        return None
+    return Path(name)
+
+
+def _begin_unread(path: Path | None) -> None:
+    """Make a file that is missing for its owner alone, like an audit log of lines.
+
+    SQLite gives the files that it makes beside it the same rights.
+    """
+    if path is not None:
+        with suppress(OSError):  # what is wrong there SQLite tells as well
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
 
 
 def table() -> sqlalchemy.Table:
