@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,18 @@ def test_labels(tmp_path: Path) -> None:
     assert read[0].response.startswith("text ")
     assert "\x1b[31m" not in done.output.replace("\x1b[2m", "").replace("\x1b[0m", "")
     assert "[bold]" in done.output
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs rights of files")
+def test_its_owner_alone_can_read_a_new_file(tmp_path: Path) -> None:
+    """The responses in it come from a log that only its owner could read."""
+    log = write_log(tmp_path / "audit.jsonl", [0.5])
+    before = os.umask(0o022)
+    try:
+        assert label(log, tmp_path / "out.jsonl", "r").exit_code == 0
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out.jsonl").stat().st_mode & 0o777 == 0o600
 
 
 def test_goes_on_where_it_stopped(tmp_path: Path) -> None:

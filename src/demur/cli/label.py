@@ -84,8 +84,12 @@ def _id(line: bytes, where: str) -> str:
 
 
 def _appended(path: Path) -> IO[str]:
-    """The file, whose next row begins a line, also where the last line was left open."""
+    """The file, whose next row begins a line, also where the last line was left open.
+
+    A new one is its owner's alone: like the log it holds what models answered.
+    """
     try:
+        path.touch(0o600)
         file = path.open("a", encoding="utf-8")
         if path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n"):
             file.write("\n")
