@@ -112,3 +112,24 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
     marked = b"\xef\xbb\xbf" + log.read_bytes()
     log.write_bytes(marked + marked)
     assert list(AuditLog([str(log)])) == plain + plain
+
+
+@pytest.mark.parametrize(
+    "command", ["report --html x.html", "replay --policy p.yaml", "label --out l.jsonl"]
+)
+def test_a_url_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """It may hold a password, and what a command says may be kept in the log of a job."""
+    pytest.importorskip("sqlalchemy")
+    monkeypatch.chdir(tmp_path)
+    Path("p.yaml").write_text("version: 1\n")
+    url = "sqlite:///audit.db?timeout=5"
+    writer = DatabaseWriter(url)
+    writer._table.metadata.create_all(writer._engine)
+    writer.close()
+    name, *options = command.split()
+    done = CliRunner().invoke(main, [name, url, *options])
+    assert done.exit_code == 2
+    assert "sqlite database: holds no" in done.output
+    assert url not in done.output

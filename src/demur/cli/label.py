@@ -48,7 +48,7 @@ def label(audit: tuple[str, ...], out: Path, count: int, seed: int) -> None:
         found = sample(entries, count, seed=seed)
     if not found:
         raise InputError(
-            f"{', '.join(audit)}: holds no responses' text; set audit: {{content: full}} (or "
+            f"{log.name}: holds no responses' text; set audit: {{content: full}} (or "
             "redacted) in the policy, and label what is recorded from then on"
         )
     done = _labelled(out)

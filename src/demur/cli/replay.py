@@ -86,7 +86,7 @@ def replay(
                 if file is not None:
                     file.write(json.dumps(told) + "\n")
     if not comparison.total.old.requests:
-        raise InputError(f"{', '.join(audit)}: holds no records; nothing has been audited yet")
+        raise InputError(f"{log.name}: holds no records; nothing has been audited yet")
     unseen = sorted(experience.unseen)
     if as_json:
         click.echo(json.dumps(_plain(comparison, differing, unseen), indent=2))

@@ -34,7 +34,7 @@ def report(audit: tuple[str, ...], html: Path, prices: Path | None) -> None:
     with watched(log, "reading") as entries:
         page, requests = render((entry.outcome for entry in entries), listed, title)
     if not requests:
-        raise InputError(f"{', '.join(audit)}: holds no records; nothing has been audited yet")
+        raise InputError(f"{log.name}: holds no records; nothing has been audited yet")
     with replacing(html) as file:
         file.write(page)
     click.echo(f"{html}: {requests:,} requests")

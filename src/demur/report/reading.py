@@ -26,11 +26,13 @@ class AuditLog:
 
     A source is a file (gzipped or not; ``FILE.1``, ``FILE.2``, … belong to it), a database URL, or
     ``env:NAME`` for a URL in the environment. A file that several sources name is read once.
-    ``done`` of ``total`` says how far a reading is, in bytes or rows. Raises ``InputError`` for
-    what cannot be read.
+    ``done`` of ``total`` says how far a reading is, in bytes or rows. ``name`` is what errors call
+    it: a URL may hold a password, so only the kind of its database is in it. Raises ``InputError``
+    for what cannot be read.
     """
 
     def __init__(self, sources: Sequence[str]) -> None:
+        self.name = ", ".join(map(_named, sources))
         found = [part for source in sources for part in _parts(source)]
         self._parts = list({part.key: part for part in found}.values())
         self.done = 0
@@ -54,6 +56,11 @@ class AuditLog:
         self.done = self.total
 
 
+def _named(source: str) -> str:
+    kind, is_url, _ = source.partition("://")
+    return f"{kind} database" if is_url and not source.startswith("env:") else source
+
+
 def _parts(source: str) -> list[_File | _Database]:
     if source.startswith("env:"):
         url = os.environ.get(source[4:], "")
@@ -61,7 +68,7 @@ def _parts(source: str) -> list[_File | _Database]:
             raise InputError(f"{source}: the variable is not set; set it to the database's URL")
         return [_Database(url, source)]
     if "://" in source:
-        return [_Database(source, source.partition("://")[0] + " database")]
+        return [_Database(source, _named(source))]
     path = Path(source)
     if path.is_dir():
         raise InputError(f"{path}: is a directory; name the audit log in it")
