@@ -28,6 +28,11 @@ def warnings(text: str) -> list[tuple[str, str]]:
             "detector.thresholds.refusal",
             "has no effect: signals have no score",
         ),
+        (
+            "rules: [{name: a, actions: [log], stream: {tell: comment}}]",
+            "rules[0].stream.tell",
+            "nothing is told without the action tag",
+        ),
         ("rules: [{name: a}, {name: b}]", "rules[1]", "can never match: rules[0] (a)"),
         (
             "rules: [{name: a, match: {model: 'gpt-*'}}, {name: b, match: {model: gpt-4}}]",

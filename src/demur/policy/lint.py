@@ -102,6 +102,8 @@ def _audit(policy: Policy) -> Iterator[Problem]:
 
 
 def _stream(rule: Rule, where: Path) -> Iterator[Problem]:
+    if rule.stream.tell is not None and "tag" not in rule.actions:
+        yield _warning((*where, "tell"), "has no effect: nothing is told without the action tag")
     if rule.match.stream is False and "stream" in rule.model_fields_set:
         message = "has no effect: the rule matches only requests that are not streamed"
         yield _warning(where, message)

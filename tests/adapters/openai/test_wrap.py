@@ -326,3 +326,17 @@ def test_a_policy_object_is_warned_about_like_any_other(caller, serve, caplog):
     caplog.clear()
     caller.wrap(serve(), policy=policy)
     assert "is in the chain already" in caplog.text
+
+
+def test_settings_for_litellm_alone_are_told(caller, serve, caplog):
+    """A client does nothing about them, and says so; what it does about the rest is as ever."""
+    with_some = retrying(provider_errors=True)
+    with_some["rules"][0]["stream"] = {"tell": "comment"}
+    with_some |= {"shared": {"prefix": "p"}, "budgets": [{"calls": 9}]}
+    caller.wrap(serve(primary=Reply(ANSWER)), policy=with_some)
+    told = [r.getMessage() for r in caplog.records if "it is for LiteLLM" in r.getMessage()]
+    assert len(told) == 3
+    assert all(
+        any(name in each for each in told)
+        for name in ("r: retry.provider_errors", "r: stream.tell", "shared without redis_env")
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, TypeVar
 
@@ -45,6 +45,8 @@ def wrap(
     chosen = _policy(policy, fallbacks)
     _check_chains(chosen, given)
     _check_prices(chosen)
+    for setting in _gateway_settings(chosen):
+        _log.warning("demur: %s has no effect here: it is for LiteLLM", setting)
     keys = {name: _key(client, name, target) for name, target in chosen.targets.items()}
     own_judge = None if detector is None else own_detector(detector, chosen.detector.seconds)
     wrapped = wrapped_copy(client)
@@ -149,6 +151,17 @@ def _check_chains(policy: Policy, targets: Mapping[str, Any]) -> None:
     if unused:
         names = ", ".join(sorted(map(repr, unused)))
         _log.warning("demur: no rule falls back to these of wrap's targets: %s", names)
+
+
+def _gateway_settings(policy: Policy) -> Iterator[str]:
+    """What a policy says that no client does."""
+    for rule in policy.rules:
+        if rule.retry is not None and rule.retry.provider_errors:
+            yield f"rules: {rule.name}: retry.provider_errors"
+        if rule.stream.tell is not None:
+            yield f"rules: {rule.name}: stream.tell"
+    if policy.shared is not None and policy.shared.redis_env is None:
+        yield "shared without redis_env"
 
 
 def _check_prices(policy: Policy) -> None:
