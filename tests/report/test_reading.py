@@ -105,6 +105,14 @@ def test_a_database_without_a_log_is_told(tmp_path: Path) -> None:
         assert len(done.output.splitlines()) == 1
 
 
+@pytest.mark.parametrize("cut", [0, 1, 2, 100])
+def test_a_last_line_that_has_not_come_whole(tmp_path: Path, cut: int) -> None:
+    """One that is still being written is left out; one without its line end alone is read."""
+    log = write_log(tmp_path / "a.jsonl", 3)
+    log.write_bytes(log.read_bytes()[: -cut or None])
+    assert len(list(AuditLog([str(log)]))) == (3 if cut < 2 else 2)
+
+
 def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
     """A log that an editor saved with a mark, or that was put together of such, reads the same."""
     log = write_log(tmp_path / "a.jsonl", 3)

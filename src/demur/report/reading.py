@@ -98,12 +98,23 @@ class _File:
                 position = 0
                 for number, line in enumerate(lines, start=1):
                     position = file.tell() if packed else position + len(line)
-                    # The last line of a log in use may still be on its way.
-                    if line.endswith(b"\n") and line.strip():
+                    if line.strip() and _whole(line):
                         where = f"{self._path}:{number}"
                         yield where, value_of(line, where), position
         except FAILURES as error:
             raise unreadable(self._path, number + 1, error) from error
+
+
+def _whole(line: bytes) -> bool:
+    """Whether a line has come to its end. The last one of a log in use may still be on its way;
+    of a record cut short none is JSON."""
+    if line.endswith(b"\n"):
+        return True
+    try:
+        value_of(line, "")
+    except InputError:
+        return False
+    return True
 
 
 class _Database:
