@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import os
 import sys
 import threading
 import weakref
@@ -104,6 +105,8 @@ class BlockingStream:
         self._started = False
         self._leaving = False
         self.served: Any = None
+        # Finalisers run at exit, the newest first: before the sinks' own, which write what waits.
+        weakref.finalize(self, _close_at_exit, weakref.ref(self), os.getpid())
 
     @property
     def outcome(self) -> Outcome | None:
@@ -151,7 +154,7 @@ class BlockingStream:
     def _close_apart(self) -> None:
         closing = _thread.allocate_lock()
         closing.acquire()
-        # Finalisers run at exit, the newest first: before the sinks' own, which write what waits.
+        # Like the finaliser of ``__init__``, for one that is not there any more.
         at_exit = weakref.finalize(self, closing.acquire, timeout=CLOSE_SECONDS)
 
         def close() -> None:
@@ -170,15 +173,19 @@ class BlockingStream:
             closing.release()
 
     def _close(self) -> None:
+        # Where another thread is reading, cutting its stream ends that, and it does the rest.
+        if not self.left_unread() and self.served is not None:
+            self._effects.close(self.served)
+
+    def left_unread(self) -> bool:
+        """As ``close``, but nothing, and ``False``, where another thread is reading."""
         if not self._turn.acquire(blocking=False):
-            # Another thread is reading: cutting its stream ends that, and it does the rest.
-            if self.served is not None:
-                self._effects.close(self.served)
-            return
+            return False
         try:
             self._leave()
         finally:
             self._turn.release()
+        return True
 
     def _leave(self) -> None:
         if self._step is None:
@@ -194,6 +201,16 @@ class BlockingStream:
             self._flow = leftovers(self._effects.opened, self.outcome)
             self._step = partial(next, self._flow)
             self._advance()
+
+
+def _close_at_exit(made: weakref.ref[BlockingStream], process: int) -> None:
+    """Close a stream that is still there as the interpreter ends, unless it is the parent's.
+
+    One that a daemon thread is reading is left to it: to be cut would look like an error there.
+    """
+    stream = made()
+    if stream is not None and os.getpid() == process:
+        stream.left_unread()
 
 
 class _Effects:

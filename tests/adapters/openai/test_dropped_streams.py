@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
+import os
 import subprocess
 import sys
 import threading
@@ -82,20 +84,20 @@ def test_collecting_a_stream_waits_for_no_lock(serve):
 
 
 EXIT = """
-import sys, openai, demur
+import sys, threading, openai, demur
 from demur.testing import PhraseDetector
 client = demur.wrap(
     openai.OpenAI(base_url=sys.argv[1], api_key="x"),
     policy={"version": 1, "audit": {"path": sys.argv[2]}, "rules": [{"name": "r"}]},
     detector=PhraseDetector(),
 )
+def asked():
+    return client.chat.completions.create(model="primary", messages=[], stream=True)
 def said():
-    with client.chat.completions.create(model="primary", messages=[], stream=True) as stream:
+    with asked() as stream:
         yield from stream
-saying = said()
-next(saying)
-saying.close()
 """
+CLOSED = "saying = said(); next(saying); saying.close()"
 
 
 def test_a_stream_left_as_the_program_ends_is_recorded(serve, tmp_path):
@@ -103,9 +105,49 @@ def test_a_stream_left_as_the_program_ends_is_recorded(serve, tmp_path):
     upstream = serve(primary=Reply(ANSWER, delay=0.05))
     path = tmp_path / "audit.jsonl"
     for run in range(1, 4):
-        program = [sys.executable, "-c", EXIT, upstream.base_url, str(path)]
+        program = [sys.executable, "-c", EXIT + CLOSED, upstream.base_url, str(path)]
         subprocess.run(program, check=True, timeout=60)
         assert len(lines(path)) == run
+
+
+READ = "thread = threading.Thread(target=next, args=(iter(asked()),)); thread.start()"
+
+
+@pytest.mark.parametrize(
+    "last",
+    ["saying = said(); next(saying)", "for chunk in asked(): break", "stream = asked()", READ],
+    ids=["a generator", "half read", "not read", "in a thread"],
+)
+def test_a_stream_that_a_program_never_closes_is_recorded(serve, tmp_path, last):
+    """It may still be there as the interpreter ends, or in a cycle that nobody has collected."""
+    upstream = serve(primary=Reply(ANSWER, delay=0.05))
+    path = tmp_path / "audit.jsonl"
+    program = [sys.executable, "-c", EXIT + last, upstream.base_url, str(path)]
+    done = subprocess.run(program, check=True, timeout=60, capture_output=True)
+    assert (len(lines(path)), done.stderr) == (1, b"")
+
+
+FORKED = """
+import os
+stream = asked()
+if not os.fork():
+    sys.exit()
+os.wait()
+for chunk in stream:
+    pass
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_that_ends_leaves_its_parents_stream_alone(serve, tmp_path):
+    """Only the parent records it, once it has read it whole."""
+    upstream = serve(primary=Reply(ANSWER, delay=0.02))
+    path = tmp_path / "audit.jsonl"
+    program = [sys.executable, "-c", EXIT + FORKED, upstream.base_url, str(path)]
+    subprocess.run(program, check=True, timeout=60)
+    (record,) = map(json.loads, lines(path))
+    assert record["ending"] == "accepted"
+    assert not upstream.requests[0].cut
 
 
 def swept(caller):
