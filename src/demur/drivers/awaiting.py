@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
+import os
+import weakref
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import Any, Protocol, TypeVar
@@ -98,7 +102,10 @@ class AwaitingStream:
         self._running = False
         self._started = False
         self._leaving = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.served: Any = None
+        # Finalisers run at exit, the newest first: before the sinks' own, which write what waits.
+        weakref.finalize(self, _record_at_exit, weakref.ref(self), os.getpid())
 
     @property
     def outcome(self) -> Outcome | None:
@@ -119,7 +126,8 @@ class AwaitingStream:
         if self._step is None:
             return None
         step, self._step = self._step, None
-        self._started = True
+        if not self._started:
+            self._started, self._loop = True, _running_loop()
         try:
             while True:
                 effect = step()
@@ -152,6 +160,47 @@ class AwaitingStream:
             self._flow = leftovers(self._effects.opened, self.outcome)
             self._step = partial(next, self._flow)
             await self.advance()
+
+    def __del__(self) -> None:
+        """Of a stream that nobody has begun to read no generator is left to close it.
+
+        The garbage collector may have interrupted any thread anywhere.
+        """
+        if not self._started or self._step is None:
+            return
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(_close_soon, self)
+                return
+        with suppress(RuntimeError):  # as in a dying interpreter, which has no others either
+            _thread.start_new_thread(self._record, ())
+            return
+        self._record()
+
+    def record_unless_read(self) -> None:
+        """What is known of it, where nothing can be awaited any more."""
+        if self._loop is None or not self._loop.is_running():
+            self._record()
+
+    def _record(self) -> None:
+        if self.outcome is not None and not self.outcome.finished:
+            self._port.emit(replace(self.outcome, finished=True))
+
+
+def _close_soon(stream: AwaitingStream) -> None:
+    closing = asyncio.ensure_future(stream.close())
+    _closing.add(closing)
+    closing.add_done_callback(_closing.discard)
+
+
+def _record_at_exit(made: weakref.ref[AwaitingStream], process: int) -> None:
+    """Of a stream that is still there as the interpreter ends, unless it is the parent's."""
+    stream = made()
+    if stream is not None and os.getpid() == process:
+        stream.record_unless_read()
+
+
+_closing: set[asyncio.Future[None]] = set()
 
 
 class _Effects:
@@ -251,8 +300,11 @@ async def _awaited(read: Awaitable[Chunk | None]) -> Chunk | None:
 
 def _in_asyncio() -> bool:
     """Only asyncio lets a read outlive the wait for it; elsewhere the time cap does not hold."""
+    return _running_loop() is not None
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
     try:
-        asyncio.get_running_loop()
+        return asyncio.get_running_loop()
     except RuntimeError:
-        return False
-    return True
+        return None

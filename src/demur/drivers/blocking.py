@@ -145,10 +145,20 @@ class BlockingStream:
         """
         self._leaving = True
         if self._step is not None and isinstance(sys.exc_info()[1], GeneratorExit):
-            # A dying interpreter starts no threads, and has none that could hold a lock.
-            with suppress(RuntimeError):
-                self._close_apart()
-                return
+            self._close_dropped()
+            return
+        self._close()
+
+    def __del__(self) -> None:
+        """Of a stream that nobody has begun to read no generator is left to close it."""
+        if self._started and self._step is not None:
+            self._close_dropped()
+
+    def _close_dropped(self) -> None:
+        # A dying interpreter starts no threads, and has none that could hold a lock.
+        with suppress(RuntimeError):
+            self._close_apart()
+            return
         self._close()
 
     def _close_apart(self) -> None:

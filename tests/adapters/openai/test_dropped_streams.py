@@ -16,7 +16,7 @@ import pytest
 from openai_stage import ANSWER, REFUSAL, Caller
 
 import demur
-from demur.testing import PhraseDetector, Reply
+from demur.testing import CapturedRecords, PhraseDetector, Reply
 
 
 @pytest.mark.parametrize("text", [ANSWER, REFUSAL])
@@ -34,6 +34,17 @@ def test_a_dropped_stream_is_cut_and_recorded(caller, serve, tmp_path, text):
     del stream
     assert eventually(lambda: swept(caller) and len(lines(path)) == 1)
     assert upstream.wait_for_cut(served)
+
+
+def test_a_stream_dropped_before_it_was_read_is_cut_and_recorded(caller, serve):
+    """As where a server's client leaves before the generator around the stream has begun."""
+    upstream = serve(primary=Reply(REFUSAL), second=Reply(ANSWER, delay=0.05))
+    captured = CapturedRecords()
+    client = caller.wrap(upstream, sinks=[captured])
+    caller.create(client, stream=True)
+    assert eventually(lambda: swept(caller) and len(captured.records) == 1)
+    assert upstream.wait_for_cut("second")
+    assert (captured.records[0].ending, captured.records[0].finished) == ("fell_back", True)
 
 
 def test_a_stream_dropped_together_with_its_client_is_recorded(caller, serve, tmp_path):
@@ -125,6 +136,28 @@ def test_a_stream_that_a_program_never_closes_is_recorded(serve, tmp_path, last)
     program = [sys.executable, "-c", EXIT + last, upstream.base_url, str(path)]
     done = subprocess.run(program, check=True, timeout=60, capture_output=True)
     assert (len(lines(path)), done.stderr) == (1, b"")
+
+
+AWAITED = """
+import asyncio
+awaited = demur.wrap(
+    openai.AsyncOpenAI(base_url=sys.argv[1], api_key="x"),
+    policy={"version": 1, "audit": {"path": sys.argv[2]}, "rules": [{"name": "r"}]},
+    detector=PhraseDetector(),
+)
+ask = awaited.chat.completions.create(model="primary", messages=[], stream=True)
+stream = asyncio.run(ask)
+"""
+
+
+@pytest.mark.parametrize("last", ["", "del stream"], ids=["kept", "dropped"])
+def test_a_stream_that_outlives_its_loop_is_recorded(serve, tmp_path, last):
+    """Nothing can be awaited for it any more."""
+    upstream = serve(primary=Reply(ANSWER, delay=0.05))
+    path = tmp_path / "audit.jsonl"
+    program = [sys.executable, "-c", EXIT + AWAITED + last, upstream.base_url, str(path)]
+    subprocess.run(program, check=True, timeout=60)
+    assert len(lines(path)) == 1
 
 
 FORKED = """
