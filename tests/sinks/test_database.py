@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from demur.sinks import to_record
-from demur.sinks.database import DatabaseWriter
+from demur.sinks.database import DatabaseWriter, table
 from demur.vocabulary import Outcome
 
 pytest.importorskip("sqlalchemy")
@@ -26,6 +26,18 @@ def test_a_child_has_connections_of_its_own(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert "Connections in pool: 1" in writer._engine.pool.status()
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("dialect", "kind"), [("mysql", "MEDIUMTEXT"), ("postgresql", "TEXT"), ("sqlite", "TEXT")]
+)
+def test_a_record_with_all_its_content_fits(dialect: str, kind: str) -> None:
+    """MySQL's plain TEXT ends at 64 KiB; one that is longer would cost its whole batch."""
+    from sqlalchemy.dialects import registry
+    from sqlalchemy.schema import CreateTable
+
+    told = str(CreateTable(table()).compile(dialect=registry.load(dialect)()))
+    assert f"record {kind} NOT NULL" in told
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs rights of files")

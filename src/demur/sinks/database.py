@@ -96,7 +96,10 @@ def _begin_unread(path: Path | None) -> None:
 
 def table() -> sqlalchemy.Table:
     from sqlalchemy import Column, Float, Integer, MetaData, String, Table, Text
+    from sqlalchemy.dialects.mysql import MEDIUMTEXT
 
+    # MySQL's TEXT ends at 64 KiB, which a long answer exceeds where its content is kept.
+    long = Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
     return Table(
         TABLE,
         MetaData(),
@@ -109,7 +112,7 @@ def table() -> sqlalchemy.Table:
         Column("ending", String(16)),
         Column("label", String(16)),
         Column("added_seconds", Float),
-        Column("record", Text, nullable=False),
+        Column("record", long, nullable=False),
     )
 
 
