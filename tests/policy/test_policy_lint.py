@@ -33,6 +33,11 @@ def warnings(text: str) -> list[tuple[str, str]]:
             "rules[0].stream.tell",
             "nothing is told without the action tag",
         ),
+        (
+            "rules: [{name: a, match: {model: , api: chat}}]",
+            "rules[0].match.model",
+            "is empty, and so matches any",
+        ),
         ("rules: [{name: a}, {name: b}]", "rules[1]", "can never match: rules[0] (a)"),
         (
             "rules: [{name: a, match: {model: 'gpt-*'}}, {name: b, match: {model: gpt-4}}]",

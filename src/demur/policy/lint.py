@@ -20,6 +20,7 @@ def lint(policy: Policy) -> list[Problem]:
     found = [*_detector(policy), *_targets(policy), *_standing(policy)]
     found += [*_records(policy), *_audit(policy)]
     for index, rule in enumerate(policy.rules):
+        found.extend(_match(rule, ("rules", index, "match")))
         found.extend(_reachable(policy, index))
         found.extend(_retry(policy, rule, ("rules", index)))
         found.extend(_stream(rule, ("rules", index, "stream")))
@@ -99,6 +100,14 @@ def _audit(policy: Policy) -> Iterator[Problem]:
         if key in audit.model_fields_set:
             message = "has no effect: only files are rotated, and this is a database"
             yield _warning(("audit", key), message)
+
+
+def _match(rule: Rule, where: Path) -> Iterator[Problem]:
+    for key in ("model", "api", "stream"):
+        if key in rule.match.model_fields_set and getattr(rule.match, key) is None:
+            yield _warning(
+                (*where, key), "is empty, and so matches any; remove it if that is meant"
+            )
 
 
 def _stream(rule: Rule, where: Path) -> Iterator[Problem]:
