@@ -198,11 +198,12 @@ class _Run:
         return None
 
     def _completion(self, recorded: Attempt) -> Completion:
-        if self._detector is not None and recorded.evidence:
-            choices = recorded.evidence
-        else:
-            # Its verdict is on record, as one for all choices.
-            choices = () if recorded.verdict is None else (Evidence(),)
+        choices: tuple[Evidence, ...] = ()
+        # What could not be judged then is not now either: a stream that broke, or was no text.
+        if recorded.verdict is not None:
+            known = recorded.evidence if self._detector is not None else ()
+            # Else its verdict is on record, as one for all choices.
+            choices = known or (Evidence(),)
         return Completion(choices, model=recorded.served_model, usage=recorded.usage)
 
     def _expected(self, target: Target) -> Answer:
