@@ -212,6 +212,7 @@ class Outcome:
     ``policy`` is the policy's fingerprint, ``metadata`` what its rules ask of the request's.
     A request that was ``started`` by ``breaker`` or ``sticky`` has no attempt at the requested
     model before all others have failed; in shadow mode ``started`` is what would have been done.
+    A stream is ``late`` if what its rule would have acted on was seen only once it was released.
     """
 
     api: Api
@@ -231,6 +232,7 @@ class Outcome:
     metadata: tuple[tuple[str, str], ...] = ()
     started: Started | None = None
     limited: Limited | None = None
+    late: bool = False
     id: str | None = field(default=None, compare=False)
     time: float | None = field(default=None, compare=False)
 

@@ -38,6 +38,7 @@ class Journal:
     attempts: list[Attempt] = field(default_factory=list)
     start: Start = field(default_factory=Start)
     limited: Limited | None = None
+    late: bool = False
 
     def start_at(self, start: Start) -> Target:
         """Note where the request starts; returns that target.
@@ -155,6 +156,7 @@ class Journal:
             metadata=self.plan.metadata,
             started=self.start.reason,
             limited=self.limited or ("rights" if self.start.barred else None),
+            late=self.late,
             id=self.plan.id,
             time=self.plan.time,
         )

@@ -16,7 +16,7 @@ from ..errors import UnreadableError
 from ..vocabulary import AttemptOutcome, Chunk, Outcome, Target, Verdict
 from .completion import refused_error
 from .consulting import begin, leave
-from .decision import Accept, Decision, Exhausted, FallBack, on_exhaustion
+from .decision import Accept, Decision, Exhausted, FallBack, on_exhaustion, triggers
 from .effects import (
     Answer,
     Arrived,
@@ -310,6 +310,8 @@ class _Run:
         verdict = watch.verdict
         if not watch.final and not watch.gathering.opaque:
             verdict = yield from judge(self.journal, watch.gathering.evidence())
+            seen = triggers(self.plan, watch.verdict)
+            self.journal.late = self.plan.acts and triggers(self.plan, verdict) and not seen
         self._amend(head, verdict)
 
     def outcome(self, *, finished: bool = True) -> Outcome:

@@ -3,6 +3,7 @@
 Nothing is decided here. Each request runs through ``completion_flow`` under the new policy; calls
 are answered by the attempts on record, verdicts by the scores on record or, where the log holds
 what was judged, by the new policy's detector. Breakers and budgets see the requests at their times.
+What was seen of a stream only after its release is taken to be seen too late again.
 """
 
 from __future__ import annotations
@@ -90,6 +91,8 @@ def replay(
         # The call failed, or the caller left before anything was decided: no policy changes that.
         return Replayed(old, replace(old, rule=plan.rule.name, policy=plan.policy))
     asked = detector if entry.content == "full" else None
+    if old.late and old.served == 0 and old.started is None:
+        plan = _letting_pass(plan)
     past = past or Past()
     past.now = max(past.now, old.time or 0.0)
     run = _Run(old, plan, policy.detector.thresholds, experience, asked, past)
@@ -103,10 +106,17 @@ def replay(
             added_seconds=old.added_seconds,
             detection_seconds=old.detection_seconds,
             held_seconds=old.held_seconds,
+            late=old.late,
         )
     else:
         new = replace(new, time=old.time, stream=old.stream)
     return Replayed(old, new, run.guessed)
+
+
+def _letting_pass(plan: Plan) -> Plan:
+    """The plan for a stream that was released before anybody could know: it is only judged."""
+    actions = tuple(action for action in plan.rule.actions if action in ("tag", "log"))
+    return replace(plan, chain=(), rule=plan.rule.model_copy(update={"actions": actions}))
 
 
 def enforced(policy: Policy) -> Policy:

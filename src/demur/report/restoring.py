@@ -73,6 +73,7 @@ def _outcome(record: Record) -> Outcome:
         metadata=tuple(record["metadata"].items()),
         started=record.get("started"),
         limited=record.get("limited"),
+        late=record.get("late", False),
         id=record["id"],
         time=datetime.fromisoformat(record["time"]).timestamp(),
     )

@@ -41,6 +41,7 @@ def _line(outcome: Outcome, fields: dict[str, Any]) -> str:
         "would": fields["would"],
         "started": outcome.started,
         "limited": outcome.limited,
+        "late": outcome.late or None,
         "degraded": None if verdict is None else verdict.degraded,
     }
     return " ".join(f"{key}={_value(value)}" for key, value in pairs.items() if value is not None)

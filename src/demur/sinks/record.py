@@ -101,6 +101,7 @@ class Record(TypedDict):
     finished: bool
     started: NotRequired[Started]
     limited: NotRequired[Limited]
+    late: NotRequired[bool]
     content: Literal["none", "redacted", "full"]
 
 
@@ -145,6 +146,8 @@ def to_record(outcome: Outcome) -> dict[str, Any]:
         record["started"] = outcome.started
     if outcome.limited is not None:
         record["limited"] = outcome.limited
+    if outcome.late:
+        record["late"] = True
     return cast("dict[str, Any]", record)
 
 
