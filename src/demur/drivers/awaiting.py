@@ -105,7 +105,8 @@ class AwaitingStream:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.served: Any = None
         # Finalisers run at exit, the newest first: before the sinks' own, which write what waits.
-        weakref.finalize(self, _record_at_exit, weakref.ref(self), os.getpid())
+        self._process = os.getpid()
+        weakref.finalize(self, _record_at_exit, weakref.ref(self))
 
     @property
     def outcome(self) -> Outcome | None:
@@ -166,7 +167,7 @@ class AwaitingStream:
 
         The garbage collector may have interrupted any thread anywhere.
         """
-        if not self._started or self._step is None:
+        if not self._started or self._step is None or not self.is_own:
             return
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed
@@ -176,6 +177,11 @@ class AwaitingStream:
             _thread.start_new_thread(self._record, ())
             return
         self._record()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is this process's. A forked child leaves its parent's to the parent."""
+        return os.getpid() == self._process
 
     def record_unless_read(self) -> None:
         """What is known of it, where nothing can be awaited any more."""
@@ -193,10 +199,10 @@ def _close_soon(stream: AwaitingStream) -> None:
     closing.add_done_callback(_closing.discard)
 
 
-def _record_at_exit(made: weakref.ref[AwaitingStream], process: int) -> None:
-    """Of a stream that is still there as the interpreter ends, unless it is the parent's."""
+def _record_at_exit(made: weakref.ref[AwaitingStream]) -> None:
+    """Of a stream that is still there as the interpreter ends."""
     stream = made()
-    if stream is not None and os.getpid() == process:
+    if stream is not None and stream.is_own:
         stream.record_unless_read()
 
 

@@ -106,7 +106,8 @@ class BlockingStream:
         self._leaving = False
         self.served: Any = None
         # Finalisers run at exit, the newest first: before the sinks' own, which write what waits.
-        weakref.finalize(self, _close_at_exit, weakref.ref(self), os.getpid())
+        self._process = os.getpid()
+        weakref.finalize(self, _close_at_exit, weakref.ref(self))
 
     @property
     def outcome(self) -> Outcome | None:
@@ -151,8 +152,13 @@ class BlockingStream:
 
     def __del__(self) -> None:
         """Of a stream that nobody has begun to read no generator is left to close it."""
-        if self._started and self._step is not None:
+        if self._started and self._step is not None and self.is_own:
             self._close_dropped()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is this process's. A forked child leaves its parent's to the parent."""
+        return os.getpid() == self._process
 
     def _close_dropped(self) -> None:
         # A dying interpreter starts no threads, and has none that could hold a lock.
@@ -213,13 +219,13 @@ class BlockingStream:
             self._advance()
 
 
-def _close_at_exit(made: weakref.ref[BlockingStream], process: int) -> None:
-    """Close a stream that is still there as the interpreter ends, unless it is the parent's.
+def _close_at_exit(made: weakref.ref[BlockingStream]) -> None:
+    """Close a stream that is still there as the interpreter ends.
 
     One that a daemon thread is reading is left to it: to be cut would look like an error there.
     """
     stream = made()
-    if stream is not None and os.getpid() == process:
+    if stream is not None and stream.is_own:
         stream.left_unread()
 
 

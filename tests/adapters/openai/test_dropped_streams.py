@@ -161,9 +161,12 @@ def test_a_stream_that_outlives_its_loop_is_recorded(serve, tmp_path, last):
 
 
 FORKED = """
-import os
+import gc, os
 stream = asked()
 if not os.fork():
+    if sys.argv[3]:
+        del stream
+        gc.collect()
     sys.exit()
 os.wait()
 for chunk in stream:
@@ -172,11 +175,12 @@ for chunk in stream:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_child_that_ends_leaves_its_parents_stream_alone(serve, tmp_path):
+@pytest.mark.parametrize("drops", ["", "drops"])
+def test_a_child_leaves_its_parents_stream_alone(serve, tmp_path, drops):
     """Only the parent records it, once it has read it whole."""
     upstream = serve(primary=Reply(ANSWER, delay=0.02))
     path = tmp_path / "audit.jsonl"
-    program = [sys.executable, "-c", EXIT + FORKED, upstream.base_url, str(path)]
+    program = [sys.executable, "-c", EXIT + FORKED, upstream.base_url, str(path), drops]
     subprocess.run(program, check=True, timeout=60)
     (record,) = map(json.loads, lines(path))
     assert record["ending"] == "accepted"
