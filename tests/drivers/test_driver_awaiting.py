@@ -231,3 +231,18 @@ async def test_an_unfinished_stream_is_collected_quietly(advances: int) -> None:
         await stream.advance()
     del stream
     gc.collect()
+
+
+async def test_a_dropped_stream_is_closed_and_recorded() -> None:
+    """Whoever reads a driver without a generator around it need not close it, either."""
+    model = ScriptedModel({"a": Reply(REFUSAL), "b": Reply(NORMAL)})
+    stream = stream_on(model, plan_of("b"))
+    assert await stream.advance()
+    del stream
+    gc.collect()
+    for _ in range(100):
+        await asyncio.sleep(0.01)
+        if model.finished:
+            break
+    assert [record.ending for record in model.finished] == ["fell_back"]
+    assert [opened.closes for opened in model.streams] == [1, 1]

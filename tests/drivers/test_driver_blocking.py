@@ -348,3 +348,17 @@ def test_without_a_thread_a_read_takes_its_time(
     assert reader.read(0.0) is NOT_YET
     assert [reader.read(), reader.read()] == chunks[1:]
     reader.stop()
+
+
+def test_a_dropped_stream_is_closed_and_recorded() -> None:
+    """Whoever reads a driver without a generator around it need not close it, either."""
+    model = ScriptedModel({"a": Reply(REFUSAL), "b": Reply(NORMAL)})
+    stream = stream_on(model, plan_of("b"))
+    assert stream.advance()
+    del stream
+    gc.collect()
+    deadline = time.monotonic() + 5
+    while not model.finished and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [record.ending for record in model.finished] == ["fell_back"]
+    assert [opened.closes for opened in model.streams] == [1, 1]
