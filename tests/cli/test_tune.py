@@ -133,6 +133,18 @@ def test_rescore(tmp_path: Path) -> None:
     assert json.loads(done.output)["likely"]["precision"]["value"] == 1.0
 
 
+def test_masked_passages_are_not_scored_anew(tmp_path: Path) -> None:
+    """Of a redacted log a row has the response's score, and no more than a piece of its text."""
+    rows = [
+        {"label": n % 2, "score": n / 10, "response": "No.", "content": "redacted"} for n in (1, 8)
+    ]
+    file = write(tmp_path / "labels.jsonl", rows)
+    done = run(file, "--precision", "0.5", "--rescore")
+    assert done.exit_code == 2
+    assert f"{file}:1: only a masked passage" in done.output
+    assert run(file, "--precision", "0.5").exit_code in (0, 1)
+
+
 def test_rescore_without_texts(tmp_path: Path) -> None:
     """What is missing is told, and no option that the command does not have."""
     done = run(write(tmp_path / "labels.jsonl", [{"label": 1}]), "--precision", "0.9", "--rescore")

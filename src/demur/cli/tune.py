@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 _MOST = 10**15
 _NEEDS_TEXT = "to be scored anew, every row needs its text under 'response'"
 
+_MASKED = (
+    "only a masked passage of the response is here, which has another score; leave out --rescore, "
+    "or label a log with content: full"
+)
+
 
 @click.command("tune")
 @click.argument("files", nargs=-1, required=True)
@@ -74,6 +79,8 @@ def _rows(files: tuple[str, ...], rescore: bool) -> tuple[list[Labelled], int]:
                 if partial_of(row, where):
                     counts["partial"] += 1
                     continue
+                if rescore and row.get("content") == "redacted":
+                    raise InputError(f"{where}: {_MASKED}")
                 text = lines.text(row, "response", number, _NEEDS_TEXT) if rescore else None
                 rows.append(_labelled(row, where, detector, text))
                 counts["refusals"] += rows[-1].refusal
