@@ -32,6 +32,8 @@ from .rows import Row
 from .surfaces import Surface, read_completion
 
 KEY: Final = "_demur"
+BUCKETS: Final = ("litellm_metadata", "metadata")
+"""Where a request has its exchange: under the key, in one of these."""
 
 Rights = Callable[[Sequence[Target]], Awaitable[tuple[Target, ...]]]
 Sink = Callable[[Outcome], None]
@@ -375,7 +377,7 @@ def find(data: Mapping[str, Any]) -> Exchange | None:
     ``None`` for calls LiteLLM makes on its own account inside the request (classifiers, searches):
     they carry its metadata, but are nobody's answer.
     """
-    for name in ("litellm_metadata", "metadata"):
+    for name in BUCKETS:
         metadata = data.get(name)
         if not isinstance(metadata, Mapping):
             continue

@@ -1,0 +1,162 @@
+"""Requests for which LiteLLM runs tools itself: it calls the model again with what they gave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp_server import McpServer
+from proxy_scene import ANSWER, REFUSAL, SECOND, rule
+from proxy_stage import Proxy, skip_without_proxy
+from test_litellm_operators import ASK, CHAT, Answer
+
+from demur.testing import Reply, ToolCall, Upstream
+
+MESSAGES, RESPONSES = "/v1/messages", "/v1/responses"
+PATHS = pytest.mark.parametrize("path", [CHAT, MESSAGES, RESPONSES])
+GATEWAY = {
+    "type": "mcp",
+    "server_label": "litellm",
+    "server_url": "litellm_proxy",
+    "require_approval": "never",
+}
+OWN = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
+
+# A callback that runs a tool itself, as LiteLLM's web search does.
+_LOOP = """
+from litellm.integrations.custom_logger import CustomLogger
+from litellm.types.integrations.custom_logger import AgenticLoopPlan, AgenticLoopRequestPatch
+
+class Loop(CustomLogger):
+    async def async_should_run_agentic_loop(self, response, **kwargs):
+        calls = getattr(response, "choices", None) and response.choices[0].message.tool_calls
+        named = [call for call in calls or () if call.function.name == "look_up"]
+        return bool(named), {"tool_calls": [call.id for call in named]}
+    async def async_build_agentic_loop_plan(self, tools, messages, response, **kwargs):
+        told = [{"role": "tool", "tool_call_id": i, "content": "x"} for i in tools["tool_calls"]]
+        asked = response.choices[0].message.model_dump(exclude_none=True)
+        patch = AgenticLoopRequestPatch(messages=[*messages, asked, *told])
+        return AgenticLoopPlan(run_agentic_loop=True, request_patch=patch)
+
+loop = Loop()
+"""
+
+
+def looks_up(then: str) -> Any:
+    """Calls the tool that it is given, if any, and says the text once it knows the result."""
+
+    def reply(asked: Mapping[str, Any]) -> Reply:
+        tools = asked.get("tools")
+        said = json.dumps(asked.get("messages") or asked["input"])
+        if not tools or any(kind in said for kind in ('"tool"', "tool_result", "call_output")):
+            return Reply(then)
+        name = tools[0].get("name") or tools[0]["function"]["name"]
+        return Reply(tool_calls=(ToolCall(name, '{"city": "Lisbon"}'),))
+
+    return reply
+
+
+SCRIPT: dict[str, Any] = {
+    "m-refusing": Reply(REFUSAL),
+    "m-finding": looks_up(ANSWER),
+    "m-finding-too": looks_up(SECOND),
+    "m-shy": looks_up(REFUSAL),
+    "m-also-refusing": Reply("I'm sorry, I can't do that either."),
+}
+GROUPS = {
+    "finding": "m-finding",
+    "primary": "m-refusing",
+    "shy": "m-shy",
+    "both": "m-shy",
+    "second": "m-finding-too",
+    "stubborn": "m-also-refusing",
+}
+POLICY = {
+    "version": 1,
+    "rules": [rule(["finding", "primary", "shy"], "second"), rule("both", "stubborn")],
+}
+CASES = pytest.mark.parametrize(
+    ("model", "called", "text", "label"),
+    [
+        ("finding", ["m-finding"] * 2, ANSWER, "normal"),
+        ("primary", ["m-refusing", *["m-finding-too"] * 2], SECOND, "normal"),
+        ("shy", ["m-shy", "m-shy", *["m-finding-too"] * 2], SECOND, "normal"),
+        ("both", ["m-shy", "m-shy", "m-also-refusing"], REFUSAL, "refusal"),
+    ],
+)
+
+
+@pytest.fixture(scope="module")
+def tooled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Upstream, Proxy]]:
+    skip_without_proxy()
+    folder: Path = tmp_path_factory.mktemp("tooled")
+    (folder / "loops.py").write_text(_LOOP)
+    with Upstream(SCRIPT) as upstream, McpServer() as maps:
+        server = {"url": maps.url, "transport": "http", "allow_all_keys": True}
+        with Proxy(
+            folder,
+            base_url=upstream.base_url,
+            models=GROUPS,
+            policy=POLICY,
+            callbacks=["loops.loop"],
+            parts={"mcp_servers": {"maps": server}, "router_settings": {"num_retries": 0}},
+        ) as proxy:
+            yield upstream, proxy.wait_until_up()
+
+
+def ask(tooled: tuple[Upstream, Proxy], path: str, model: str, tool: Any) -> tuple[Answer, str]:
+    asked: dict[str, Any] = {"input" if path == RESPONSES else "messages": ASK}
+    answer = Answer(*tooled, path, {"model": model, "max_tokens": 64, "tools": [tool], **asked})
+    body = json.loads(answer.body)
+    if path == CHAT:
+        return answer, body["choices"][0]["message"]["content"]
+    if path == MESSAGES:
+        return answer, body["content"][0]["text"]
+    texts = [item["content"][0]["text"] for item in body["output"] if item["type"] == "message"]
+    return answer, "".join(texts)
+
+
+@PATHS
+@CASES
+def test_tools_of_the_proxys_mcp_gateway(
+    tooled: tuple[Upstream, Proxy],
+    path: str,
+    model: str,
+    called: list[str],
+    text: str,
+    label: str,
+) -> None:
+    """The answer is judged, and not the call of a tool before it; a fallback may use them too."""
+    answer, told = ask(tooled, path, model, GATEWAY)
+    assert (answer.status, answer.called, told) == (200, called, text)
+    assert answer.headers["x-demur-label"] == label
+
+
+@CASES
+def test_a_tool_that_a_callback_runs(
+    tooled: tuple[Upstream, Proxy], model: str, called: list[str], text: str, label: str
+) -> None:
+    """As for those of the gateway."""
+    answer, told = ask(tooled, CHAT, model, OWN)
+    assert (answer.status, answer.called, told) == (200, called, text)
+    assert answer.headers["x-demur-label"] == label
+
+
+@PATHS
+def test_rows_of_the_log(tooled: tuple[Upstream, Proxy], path: str) -> None:
+    """One an attempt, whatever LiteLLM calls within it: the refused one's is tagged as such."""
+    _, proxy = tooled
+    before = proxy.count_records()
+    ask(tooled, path, "shy", GATEWAY)
+    rows = [
+        (row["status"], row["model_group"], [t for t in row["request_tags"] if "demur" in t])
+        for row in proxy.records_after(before, 4)
+        if row["model_group"]
+    ]
+    assert sorted(rows, reverse=True) == [
+        ("success", "shy", ["demur:refusal"]),
+        ("success", "second", ["demur:refusal", "demur:served:second"]),
+    ]
