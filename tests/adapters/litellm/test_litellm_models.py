@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from proxy_scene import ANSWER, REFUSAL, SECOND
+from proxy_scene import ANSWER, REFUSAL, SCRIPT, SECOND
 from test_litellm_sdk import ASK, policy, router_of
 
 from demur.attachment import outcome_of
@@ -109,15 +109,25 @@ async def test_errors_are_the_callers(upstream: Upstream) -> None:
         await models.acompletion("openai/m-broken", ASK, **direct(upstream))
 
 
+@pytest.mark.parametrize("api", ["", "responses/"])
 @pytest.mark.parametrize("waits", [False, True])
-async def test_refused_stream_is_cut(upstream: Upstream, waits: bool) -> None:
-    """The refused upstream's connection is closed while it still has much to say."""
+async def test_refused_stream_is_cut(waits: bool, api: str) -> None:
+    """The refused upstream's connection is closed while it still has much to say; also where
+    LiteLLM asks the Responses API for a chat completion, of a model it knows to stream there."""
     models = Models(policy("*", "openai/m-second"))
-    text, _ = await asked(
-        models, "openai/m-refusing-slowly", waits=waits, stream=True, **direct(upstream)
-    )
-    assert text == SECOND
-    assert upstream.wait_for_cut("m-refusing-slowly")
+    with Upstream({**SCRIPT, "gpt-4.1": SCRIPT["m-refusing-slowly"]}) as own:
+        ask: Any = {"model": f"openai/{api}gpt-4.1", "messages": ASK, **direct(own)}
+        # Kept: to drop it would cut all the same.
+        stream = (
+            await models.acompletion(**ask, stream=True)
+            if waits
+            else models.completion(**ask, stream=True)
+        )
+        await stream.__anext__() if waits else next(stream)
+        (call,) = own.calls("gpt-4.1")
+        assert await asyncio.to_thread(call.finished.wait, 10)
+        assert call.cut
+        await stream.aclose() if waits else stream.close()
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the 'model_.* attribute:DeprecationWarning")

@@ -314,7 +314,9 @@ def _timeout_of(asked: Mapping[str, Any]) -> Any:
 def _cut(native: Any) -> None:
     """Close a blocking stream's upstream connection."""
     inner = getattr(native, "completion_stream", None)
-    for holder in (inner, getattr(inner, "response", None), native):
+    # Where LiteLLM makes chat of a Responses stream, what it reads closes nothing itself.
+    translated = getattr(getattr(inner, "streaming_response", None), "response", None)
+    for holder in (translated, inner, getattr(inner, "response", None), native):
         close = getattr(holder, "close", None)
         if close is not None:
             close()
