@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -109,6 +110,18 @@ async def test_errors_are_the_callers(upstream: Upstream) -> None:
         await models.acompletion("openai/m-broken", ASK, **direct(upstream))
 
 
+@pytest.mark.parametrize("waits", [False, True])
+async def test_errors_are_raised_by_the_call(upstream: Upstream, waits: bool) -> None:
+    """Also where it asks for a stream: by the call, as LiteLLM's own, and not by reading it."""
+    models = Models(policy("*", "openai/m-also-refusing", retry={"exhausted": "error"}))
+    for model, error in (("m-broken", litellm.BadRequestError), ("m-refusing", RefusedError)):
+        ask: Any = {"model": f"openai/{model}", "messages": ASK, **direct(upstream)}
+        with pytest.raises(error):
+            await models.acompletion(**ask, stream=True) if waits else models.completion(
+                **ask, stream=True
+            )
+
+
 @pytest.mark.parametrize("api", ["", "responses/"])
 @pytest.mark.parametrize("waits", [False, True])
 async def test_refused_stream_is_cut(waits: bool, api: str) -> None:
@@ -123,7 +136,6 @@ async def test_refused_stream_is_cut(waits: bool, api: str) -> None:
             if waits
             else models.completion(**ask, stream=True)
         )
-        await stream.__anext__() if waits else next(stream)
         (call,) = own.calls("gpt-4.1")
         assert await asyncio.to_thread(call.finished.wait, 10)
         assert call.cut
@@ -159,6 +171,34 @@ async def test_leaving_early(upstream: Upstream) -> None:
     async with stream:
         await stream.__anext__()
     assert upstream.wait_for_cut("m-talkative")
+
+
+@pytest.mark.parametrize("read", [0, 1])
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_dropped_stream(upstream: Upstream, waits: bool, read: int) -> None:
+    """It is cut and leaves its record, as if it had been closed."""
+    captured = CapturedRecords()
+    models = Models(policy("*", "openai/m-second"), sinks=[captured])
+    before = len(upstream.calls("m-talkative"))
+    ask: Any = {"stream": True, **direct(upstream)}
+    if waits:
+        items = await models.acompletion("openai/m-talkative", ASK, **ask)
+        for _ in range(read):
+            await items.__anext__()
+    else:
+        items = models.completion("openai/m-talkative", ASK, **ask)
+        for _ in range(read):
+            next(items)
+    del items
+    gc.collect()
+    for _ in range(100):
+        if captured.records:
+            break
+        await asyncio.sleep(0.02)
+    assert [record.finished for record in captured.records] == [True]
+    (call,) = upstream.calls("m-talkative")[before:]
+    assert await asyncio.to_thread(call.finished.wait, 5)
+    assert call.cut
 
 
 @pytest.mark.parametrize(("waits", "stream"), WAYS)

@@ -89,23 +89,23 @@ class Models:
         port = _Awaiting(call, request, plan, setup, routed=self._routed)
         if request.get("stream"):
             chunks = awaiting.AwaitingStream(stream_flow(plan), port, setup.detector, setup.store)
-            return AsyncStream(chunks)
+            return await AsyncStream.opened(chunks)
         flow = completion_flow(plan)
         served = await awaiting.run_completion(flow, port, setup.detector, setup.store)
         return _with_outcome(served.completion.native, served.outcome)
 
 
 class Stream:
-    """The chunks of whichever model answers. Closing it cuts the connection."""
+    """The chunks of whichever model answers. Closing it cuts the connection, as dropping it does.
+
+    It has been opened, and held for as long as that takes, once it is made.
+    """
 
     def __init__(self, chunks: blocking.BlockingStream) -> None:
         self._chunks = chunks
-        self._items = self._released()
+        self._items = _released(chunks)
+        next(self._items)
         attach(self, lambda: chunks.outcome)
-
-    def _released(self) -> Iterator[Any]:
-        while (released := self._chunks.advance()) is not None:
-            yield from (chunk.native for chunk in released)
 
     def __iter__(self) -> Self:
         return self
@@ -124,17 +124,18 @@ class Stream:
 
 
 class AsyncStream:
-    """``Stream`` for asynchronous code."""
+    """``Stream`` for asynchronous code, made by ``opened``."""
 
     def __init__(self, chunks: awaiting.AwaitingStream) -> None:
         self._chunks = chunks
-        self._items = self._released()
+        self._items = _released_later(chunks)
         attach(self, lambda: chunks.outcome)
 
-    async def _released(self) -> AsyncIterator[Any]:
-        while (released := await self._chunks.advance()) is not None:
-            for chunk in released:
-                yield chunk.native
+    @classmethod
+    async def opened(cls, chunks: awaiting.AwaitingStream) -> Self:
+        stream = cls(chunks)
+        await stream.__anext__()
+        return stream
 
     def __aiter__(self) -> Self:
         return self
@@ -150,6 +151,33 @@ class AsyncStream:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+def _released(chunks: blocking.BlockingStream) -> Iterator[Any]:
+    """``None`` once the stream is open, then its items.
+
+    A generator that has begun is closed with whatever drops it, wherever that is.
+    """
+    try:
+        released = chunks.advance()
+        yield None
+        while released is not None:
+            yield from (chunk.native for chunk in released)
+            released = chunks.advance()
+    finally:
+        chunks.close()
+
+
+async def _released_later(chunks: awaiting.AwaitingStream) -> AsyncIterator[Any]:
+    try:
+        released = await chunks.advance()
+        yield None
+        while released is not None:
+            for chunk in released:
+                yield chunk.native
+            released = await chunks.advance()
+    finally:
+        await chunks.close()
 
 
 @dataclass(slots=True, eq=False)
