@@ -7,9 +7,11 @@ LiteLLM calls no hook for the streams of its SDK, and none for blocking calls. W
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from inspect import GEN_CREATED, getgeneratorstate, isgenerator
 from itertools import count
 from typing import Any
 
@@ -183,7 +185,7 @@ async def _released_later(chunks: awaiting.AwaitingStream) -> AsyncIterator[Any]
 @dataclass(slots=True, eq=False)
 class _Opened:
     """One stream. ``place`` is its attempt's in the outcome, ``text`` what it has said while nobody
-    got any of it, last at ``read_at``."""
+    got any of it, last at ``read_at``. Nobody wants more of one that is ``left``."""
 
     native: Any
     place: int
@@ -191,6 +193,7 @@ class _Opened:
     reader: ItemReader
     text: str = ""
     ended: bool = False
+    left: bool = False
     read_at: datetime | None = None
 
     @property
@@ -268,13 +271,18 @@ class _Blocking(_Port):
 
     def read(self, stream: _Opened) -> Chunk | None:
         for item in stream.items:
+            if stream.left:
+                _cut(stream.native)
             return self._read(stream, item)
         stream.ended = True
         return None
 
     def close(self, stream: _Opened) -> None:
         self._drop(stream)
-        _cut(stream.native)
+        stream.left = True
+        # A Router's stream is a generator. Where another thread waits in it, that one cuts it.
+        with suppress(ValueError):
+            _cut(stream.native)
 
     def _write(self, row: Row, response: Callable[[], Any]) -> None:
         executor.submit(row.write_blocking, response)
@@ -342,6 +350,10 @@ def _timeout_of(asked: Mapping[str, Any]) -> Any:
 def _cut(native: Any) -> None:
     """Close a blocking stream's upstream connection."""
     inner = getattr(native, "completion_stream", None)
+    if isgenerator(inner) and getgeneratorstate(inner) == GEN_CREATED:
+        # A Router's stream, which closes nothing unless it was read from. It has read ahead itself.
+        with suppress(Exception):
+            next(native)
     # Where LiteLLM makes chat of a Responses stream, what it reads closes nothing itself.
     translated = getattr(getattr(inner, "streaming_response", None), "response", None)
     for holder in (translated, inner, getattr(inner, "response", None), native):
