@@ -160,3 +160,15 @@ def test_rows_of_the_log(tooled: tuple[Upstream, Proxy], path: str) -> None:
         ("success", "shy", ["demur:refusal"]),
         ("success", "second", ["demur:refusal", "demur:served:second"]),
     ]
+
+
+@PATHS
+@pytest.mark.parametrize("mark", ["_skip_mcp_handler", "_agentic_loop_depth"])
+def test_a_mark_of_the_callers_own(tooled: tuple[Upstream, Proxy], path: str, mark: str) -> None:
+    """It says nothing: nobody slips past the policy by what LiteLLM marks its own calls with."""
+    asked: dict[str, Any] = {"input" if path == RESPONSES else "messages": ASK}
+    answer = Answer(*tooled, path, {"model": "primary", "max_tokens": 64, mark: 1, **asked})
+    assert (answer.status, answer.called) == (200, ["m-refusing", "m-finding-too"])
+    assert answer.headers["x-litellm-attempted-fallbacks"] == "1"
+    assert answer.headers["x-litellm-model-group"] == "second"
+    assert SECOND in answer.body

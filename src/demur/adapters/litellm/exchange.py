@@ -52,7 +52,8 @@ class Exchange:
     ``gives_back`` says that the Router serves a filtered response that nobody else answers for.
     ``start`` is where it starts: at the model asked for, unless the pre-call hook finds another.
     ``rows`` are those of dropped attempts, not yet logged, which ``numbers`` counts. ``unwatch``
-    ends the watch on the task the request is answered in, if there is one.
+    ends the watch on the task the request is answered in, if there is one. ``marks`` are LiteLLM's
+    marks of inner calls that the request itself has come with.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Exchange:
         self.rows: list[Row] = []
         self.numbers = count()
         self.unwatch: Callable[[], object] | None = None
+        self.marks: frozenset[str] = frozenset()
         self.detector = detector
         self._sink = sink
         self._noted = _Noted(detector)

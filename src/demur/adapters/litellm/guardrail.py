@@ -356,7 +356,9 @@ class DemurGuardrail(CustomGuardrail):
         if plan is None:
             return None
         sink = partial(_write, plan, setup.sinks)
-        return Exchange(priced(plan), surface, setup.detector, sink, setup.store)
+        found = Exchange(priced(plan), surface, setup.detector, sink, setup.store)
+        found.marks = inner.marks_of(data)
+        return found
 
 
 def _is_tagged(found: Exchange) -> bool:

@@ -27,7 +27,13 @@ def is_inner(data: Mapping[str, Any]) -> bool:
     """Whether a hook is called for such a call, or for what LiteLLM makes of one."""
     if any(_key_of(data.get(name)) is _Place.INNER for name in exchange.BUCKETS):
         return True
-    return any(data.get(mark) for mark in _MARKS) and exchange.find(data) is not None
+    found = exchange.find(data)
+    return found is not None and not marks_of(data) <= found.marks
+
+
+def marks_of(data: Mapping[str, Any]) -> frozenset[str]:
+    """LiteLLM's marks on a call. Those that a caller has put on the request say nothing."""
+    return frozenset(mark for mark in _MARKS if data.get(mark))
 
 
 def pass_over(kwargs: dict[str, Any]) -> None:
