@@ -32,13 +32,23 @@ from litellm.types.integrations.custom_logger import AgenticLoopPlan, AgenticLoo
 
 class Loop(CustomLogger):
     async def async_should_run_agentic_loop(self, response, **kwargs):
-        calls = getattr(response, "choices", None) and response.choices[0].message.tool_calls
-        named = [call for call in calls or () if call.function.name == "look_up"]
-        return bool(named), {"tool_calls": [call.id for call in named]}
+        if isinstance(response, dict):
+            ids = [item["id"] for item in response["content"] if item.get("name") == "look_up"]
+        else:
+            chosen = getattr(response, "choices", None)
+            calls = chosen and chosen[0].message.tool_calls or ()
+            ids = [call.id for call in calls if call.function.name == "look_up"]
+        return bool(ids), {"tool_calls": ids}
     async def async_build_agentic_loop_plan(self, tools, messages, response, **kwargs):
-        told = [{"role": "tool", "tool_call_id": i, "content": "x"} for i in tools["tool_calls"]]
-        asked = response.choices[0].message.model_dump(exclude_none=True)
-        patch = AgenticLoopRequestPatch(messages=[*messages, asked, *told])
+        ids = tools["tool_calls"]
+        if isinstance(response, dict):
+            told = [{"type": "tool_result", "tool_use_id": i, "content": "x"} for i in ids]
+            more = [{"role": "assistant", "content": response["content"]},
+                    {"role": "user", "content": told}]
+        else:
+            told = [{"role": "tool", "tool_call_id": i, "content": "x"} for i in ids]
+            more = [response.choices[0].message.model_dump(exclude_none=True), *told]
+        patch = AgenticLoopRequestPatch(messages=[*messages, *more], max_tokens=64)
         return AgenticLoopPlan(run_agentic_loop=True, request_patch=patch)
 
 loop = Loop()
@@ -73,10 +83,16 @@ GROUPS = {
     "both": "m-shy",
     "second": "m-finding-too",
     "stubborn": "m-also-refusing",
+    "claude": "anthropic/m-shy",
+    "claude-too": "anthropic/m-finding-too",
 }
 POLICY = {
     "version": 1,
-    "rules": [rule(["finding", "primary", "shy"], "second"), rule("both", "stubborn")],
+    "rules": [
+        rule(["finding", "primary", "shy"], "second"),
+        rule("both", "stubborn"),
+        rule("claude", "claude-too"),
+    ],
 }
 CASES = pytest.mark.parametrize(
     ("model", "called", "text", "label"),
@@ -100,6 +116,7 @@ def tooled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Upstream,
             folder,
             base_url=upstream.base_url,
             models=GROUPS,
+            addresses={"anthropic": {"api_base": upstream.origin}},
             policy=POLICY,
             callbacks=["loops.loop"],
             parts={"mcp_servers": {"maps": server}, "router_settings": {"num_retries": 0}},
@@ -143,6 +160,15 @@ def test_a_tool_that_a_callback_runs(
     answer, told = ask(tooled, CHAT, model, OWN)
     assert (answer.status, answer.called, told) == (200, called, text)
     assert answer.headers["x-demur-label"] == label
+
+
+def test_a_tool_that_a_callback_runs_for_messages(tooled: tuple[Upstream, Proxy]) -> None:
+    """As on chat, where the provider speaks the API that was asked."""
+    own = {"name": "look_up", "input_schema": {"type": "object"}}
+    answer, told = ask(tooled, MESSAGES, "claude", own)
+    assert (answer.status, told) == (200, SECOND)
+    assert answer.called == ["m-shy", "m-shy", "m-finding-too", "m-finding-too"]
+    assert answer.headers["x-demur-attempts"] == "2"
 
 
 @PATHS
