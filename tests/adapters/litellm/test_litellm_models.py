@@ -110,6 +110,14 @@ async def test_errors_are_the_callers(upstream: Upstream) -> None:
         await models.acompletion("openai/m-broken", ASK, **direct(upstream))
 
 
+def test_a_setting_without_effect(caplog: pytest.LogCaptureFixture) -> None:
+    """It is told of: errors for a provider's policy are the caller's, whatever a rule says."""
+    Models(policy("openai/m-forbidding", "openai/m-second", retry={"provider_errors": True}))
+    assert [record.getMessage() for record in caplog.records] == [
+        "demur: rule 'r': provider_errors has no effect on Models"
+    ]
+
+
 @pytest.mark.parametrize("waits", [False, True])
 async def test_errors_are_raised_by_the_call(upstream: Upstream, waits: bool) -> None:
     """Also where it asks for a stream: by the call, as LiteLLM's own, and not by reading it."""

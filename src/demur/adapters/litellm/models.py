@@ -6,6 +6,7 @@ LiteLLM calls no hook for the streams of its SDK, and none for blocking calls. W
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ from .state import priced
 from .surfaces import CHAT, ItemReader, read_completion
 
 _background = Background()
+_log = logging.getLogger("demur")
 
 
 class Models:
@@ -60,7 +62,7 @@ class Models:
         router: Any = None,
         sinks: Sequence[Sink] = (),
     ) -> None:
-        self._setups = setups_of(policy_of(policy, None), detector, lambda _: None, sinks)
+        self._setups = setups_of(policy_of(policy, None), detector, _tell_what_is_ignored, sinks)
         self._api = litellm if router is None else router
         self._routed = router is not None
 
@@ -324,6 +326,12 @@ class _Awaiting(_Port):
     async def _called(self, target: Target, attempt: int, timeout: float | None) -> Any:
         with anyio.fail_after(timeout):
             return await self._call(**self._asked(target, attempt))
+
+
+def _tell_what_is_ignored(setup: Setup) -> None:
+    for rule in setup.policy.rules:
+        if rule.retry is not None and rule.retry.provider_errors:
+            _log.warning("demur: rule %r: provider_errors has no effect on Models", rule.name)
 
 
 def _plan(setup: Setup, request: Mapping[str, Any]) -> Plan | None:
