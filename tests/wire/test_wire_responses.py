@@ -58,7 +58,9 @@ def test_calls_are_deliveries(kind: str) -> None:
     assert RESPONSES.read_chunk(event, None).deltas == (Delta(non_text=True),)
 
 
-@pytest.mark.parametrize("kind", ["web_search_call", "file_search_call", "mcp_call"])
+@pytest.mark.parametrize(
+    "kind", ["web_search_call", "file_search_call", "mcp_call", "tool_execution_results"]
+)
 def test_hosted_tools_are_not(kind: str) -> None:
     """After a tool that the provider ran, the text is still the answer, and may refuse."""
     assert evidence(response({"type": kind}, message(text("No.")))) == Evidence("No.")

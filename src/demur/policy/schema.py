@@ -134,7 +134,8 @@ class Retry(Section):
     )
     provider_errors: Flag = Field(
         default=False,
-        description="LiteLLM only: fall back, too, where the provider's policy made it fail.",
+        description="LiteLLM's Router only, in a proxy or given as router= to the guardrail: fall "
+        "back, too, where the provider's policy made it fail.",
     )
     breaker: Breaker | None = Field(
         default=None, description="Start at a fallback while a model refuses too often."

@@ -31,10 +31,13 @@ _HOSTED = frozenset(
         "multi_agent_call",
         "multi_agent_call_output",
         "agent_message",
+        "mcp_tools_fetched",
+        "tool_execution_results",
     }
 )
-"""Items the provider works off itself. The text after them is still the answer, and is judged;
-every other item that is no message (``function_call``, ``computer_call``, an image) delivers."""
+"""Items the provider works off itself, or LiteLLM for it. The text with them is still the answer,
+and is judged; every other item that is no message (``function_call``, ``computer_call``, an image)
+delivers."""
 
 _DELTAS: Mapping[str, Callable[[str], Delta]] = {
     "response.output_text.delta": lambda text: Delta(text=text),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
-from proxy_scene import ANSWER, REFUSAL, SECOND
+from proxy_scene import ANSWER, REFUSAL, SCRIPT, SECOND
 from test_litellm_sdk import ASK, policy, router_of
 
 from demur.attachment import outcome_of
@@ -109,15 +110,44 @@ async def test_errors_are_the_callers(upstream: Upstream) -> None:
         await models.acompletion("openai/m-broken", ASK, **direct(upstream))
 
 
+def test_a_setting_without_effect(caplog: pytest.LogCaptureFixture) -> None:
+    """It is told of: errors for a provider's policy are the caller's, whatever a rule says."""
+    Models(policy("openai/m-forbidding", "openai/m-second", retry={"provider_errors": True}))
+    assert [record.getMessage() for record in caplog.records] == [
+        "demur: rule 'r': provider_errors has no effect on Models"
+    ]
+
+
 @pytest.mark.parametrize("waits", [False, True])
-async def test_refused_stream_is_cut(upstream: Upstream, waits: bool) -> None:
-    """The refused upstream's connection is closed while it still has much to say."""
+async def test_errors_are_raised_by_the_call(upstream: Upstream, waits: bool) -> None:
+    """Also where it asks for a stream: by the call, as LiteLLM's own, and not by reading it."""
+    models = Models(policy("*", "openai/m-also-refusing", retry={"exhausted": "error"}))
+    for model, error in (("m-broken", litellm.BadRequestError), ("m-refusing", RefusedError)):
+        ask: Any = {"model": f"openai/{model}", "messages": ASK, **direct(upstream)}
+        with pytest.raises(error):
+            await models.acompletion(**ask, stream=True) if waits else models.completion(
+                **ask, stream=True
+            )
+
+
+@pytest.mark.parametrize("api", ["", "responses/"])
+@pytest.mark.parametrize("waits", [False, True])
+async def test_refused_stream_is_cut(waits: bool, api: str) -> None:
+    """The refused upstream's connection is closed while it still has much to say; also where
+    LiteLLM asks the Responses API for a chat completion, of a model it knows to stream there."""
     models = Models(policy("*", "openai/m-second"))
-    text, _ = await asked(
-        models, "openai/m-refusing-slowly", waits=waits, stream=True, **direct(upstream)
-    )
-    assert text == SECOND
-    assert upstream.wait_for_cut("m-refusing-slowly")
+    with Upstream({**SCRIPT, "gpt-4.1": SCRIPT["m-refusing-slowly"]}) as own:
+        ask: Any = {"model": f"openai/{api}gpt-4.1", "messages": ASK, **direct(own)}
+        # Kept: to drop it would cut all the same.
+        stream = (
+            await models.acompletion(**ask, stream=True)
+            if waits
+            else models.completion(**ask, stream=True)
+        )
+        (call,) = own.calls("gpt-4.1")
+        assert await asyncio.to_thread(call.finished.wait, 10)
+        assert call.cut
+        await stream.aclose() if waits else stream.close()
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the 'model_.* attribute:DeprecationWarning")
@@ -149,6 +179,34 @@ async def test_leaving_early(upstream: Upstream) -> None:
     async with stream:
         await stream.__anext__()
     assert upstream.wait_for_cut("m-talkative")
+
+
+@pytest.mark.parametrize("read", [0, 1])
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_dropped_stream(upstream: Upstream, waits: bool, read: int) -> None:
+    """It is cut and leaves its record, as if it had been closed."""
+    captured = CapturedRecords()
+    models = Models(policy("*", "openai/m-second"), sinks=[captured])
+    before = len(upstream.calls("m-talkative"))
+    ask: Any = {"stream": True, **direct(upstream)}
+    if waits:
+        items = await models.acompletion("openai/m-talkative", ASK, **ask)
+        for _ in range(read):
+            await items.__anext__()
+    else:
+        items = models.completion("openai/m-talkative", ASK, **ask)
+        for _ in range(read):
+            next(items)
+    del items
+    gc.collect()
+    for _ in range(100):
+        if captured.records:
+            break
+        await asyncio.sleep(0.02)
+    assert [record.finished for record in captured.records] == [True]
+    (call,) = upstream.calls("m-talkative")[before:]
+    assert await asyncio.to_thread(call.finished.wait, 5)
+    assert call.cut
 
 
 @pytest.mark.parametrize(("waits", "stream"), WAYS)

@@ -32,6 +32,8 @@ from .rows import Row
 from .surfaces import Surface, read_completion
 
 KEY: Final = "_demur"
+BUCKETS: Final = ("litellm_metadata", "metadata")
+"""Where a request has its exchange: under the key, in one of these."""
 
 Rights = Callable[[Sequence[Target]], Awaitable[tuple[Target, ...]]]
 Sink = Callable[[Outcome], None]
@@ -50,7 +52,8 @@ class Exchange:
     ``gives_back`` says that the Router serves a filtered response that nobody else answers for.
     ``start`` is where it starts: at the model asked for, unless the pre-call hook finds another.
     ``rows`` are those of dropped attempts, not yet logged, which ``numbers`` counts. ``unwatch``
-    ends the watch on the task the request is answered in, if there is one.
+    ends the watch on the task the request is answered in, if there is one. ``marks`` are LiteLLM's
+    marks of inner calls that the request itself has come with.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Exchange:
         self.rows: list[Row] = []
         self.numbers = count()
         self.unwatch: Callable[[], object] | None = None
+        self.marks: frozenset[str] = frozenset()
         self.detector = detector
         self._sink = sink
         self._noted = _Noted(detector)
@@ -375,7 +379,7 @@ def find(data: Mapping[str, Any]) -> Exchange | None:
     ``None`` for calls LiteLLM makes on its own account inside the request (classifiers, searches):
     they carry its metadata, but are nobody's answer.
     """
-    for name in ("litellm_metadata", "metadata"):
+    for name in BUCKETS:
         metadata = data.get(name)
         if not isinstance(metadata, Mapping):
             continue

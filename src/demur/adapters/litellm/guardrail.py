@@ -23,7 +23,7 @@ from ...errors import RefusedError
 from ...flow.plan import Plan
 from ...sinks import Sink, Sinks
 from ...vocabulary import Outcome
-from . import calling, chain, exchange, routers, sdk
+from . import calling, chain, exchange, inner, routers, sdk
 from .background import Background
 from .calling import CallingPort
 from .edge import fail_open
@@ -146,6 +146,9 @@ class DemurGuardrail(CustomGuardrail):
     @fail_open
     async def async_pre_call_deployment_hook(self, kwargs: Data, call_type: Any) -> Data:
         """Spare the Router calls nobody wants; note the requests of an SDK Router."""
+        if inner.is_inner(kwargs):
+            inner.pass_over(kwargs)
+            return kwargs
         found = exchange.find(kwargs)
         logging_obj = kwargs.get("litellm_logging_obj")
         if found is None:
@@ -196,7 +199,7 @@ class DemurGuardrail(CustomGuardrail):
         self, request_data: Data, response: Any, call_type: Any
     ) -> Any:
         """Judge an attempt. Raises to make the Router fall back, else says what to serve."""
-        if stands_aside(self):
+        if stands_aside(self) or inner.is_inner(request_data):
             return None
         found = exchange.find(request_data)
         if request_data.get("mock_response") == chain.KEPT:
@@ -353,7 +356,9 @@ class DemurGuardrail(CustomGuardrail):
         if plan is None:
             return None
         sink = partial(_write, plan, setup.sinks)
-        return Exchange(priced(plan), surface, setup.detector, sink, setup.store)
+        found = Exchange(priced(plan), surface, setup.detector, sink, setup.store)
+        found.marks = inner.marks_of(data)
+        return found
 
 
 def _is_tagged(found: Exchange) -> bool:

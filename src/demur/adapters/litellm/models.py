@@ -6,10 +6,13 @@ LiteLLM calls no hook for the streams of its SDK, and none for blocking calls. W
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from inspect import GEN_CREATED, getgeneratorstate, isgenerator
 from itertools import count
 from typing import Any
 
@@ -39,6 +42,7 @@ from .state import priced
 from .surfaces import CHAT, ItemReader, read_completion
 
 _background = Background()
+_log = logging.getLogger("demur")
 
 
 class Models:
@@ -58,7 +62,7 @@ class Models:
         router: Any = None,
         sinks: Sequence[Sink] = (),
     ) -> None:
-        self._setups = setups_of(policy_of(policy, None), detector, lambda _: None, sinks)
+        self._setups = setups_of(policy_of(policy, None), detector, _tell_what_is_ignored, sinks)
         self._api = litellm if router is None else router
         self._routed = router is not None
 
@@ -89,23 +93,23 @@ class Models:
         port = _Awaiting(call, request, plan, setup, routed=self._routed)
         if request.get("stream"):
             chunks = awaiting.AwaitingStream(stream_flow(plan), port, setup.detector, setup.store)
-            return AsyncStream(chunks)
+            return await AsyncStream.opened(chunks)
         flow = completion_flow(plan)
         served = await awaiting.run_completion(flow, port, setup.detector, setup.store)
         return _with_outcome(served.completion.native, served.outcome)
 
 
 class Stream:
-    """The chunks of whichever model answers. Closing it cuts the connection."""
+    """The chunks of whichever model answers. Closing it cuts the connection, as dropping it does.
+
+    It has been opened, and held for as long as that takes, once it is made.
+    """
 
     def __init__(self, chunks: blocking.BlockingStream) -> None:
         self._chunks = chunks
-        self._items = self._released()
+        self._items = _released(chunks)
+        next(self._items)
         attach(self, lambda: chunks.outcome)
-
-    def _released(self) -> Iterator[Any]:
-        while (released := self._chunks.advance()) is not None:
-            yield from (chunk.native for chunk in released)
 
     def __iter__(self) -> Self:
         return self
@@ -124,17 +128,18 @@ class Stream:
 
 
 class AsyncStream:
-    """``Stream`` for asynchronous code."""
+    """``Stream`` for asynchronous code, made by ``opened``."""
 
     def __init__(self, chunks: awaiting.AwaitingStream) -> None:
         self._chunks = chunks
-        self._items = self._released()
+        self._items = _released_later(chunks)
         attach(self, lambda: chunks.outcome)
 
-    async def _released(self) -> AsyncIterator[Any]:
-        while (released := await self._chunks.advance()) is not None:
-            for chunk in released:
-                yield chunk.native
+    @classmethod
+    async def opened(cls, chunks: awaiting.AwaitingStream) -> Self:
+        stream = cls(chunks)
+        await stream.__anext__()
+        return stream
 
     def __aiter__(self) -> Self:
         return self
@@ -152,10 +157,37 @@ class AsyncStream:
         await self.aclose()
 
 
+def _released(chunks: blocking.BlockingStream) -> Iterator[Any]:
+    """``None`` once the stream is open, then its items.
+
+    A generator that has begun is closed with whatever drops it, wherever that is.
+    """
+    try:
+        released = chunks.advance()
+        yield None
+        while released is not None:
+            yield from (chunk.native for chunk in released)
+            released = chunks.advance()
+    finally:
+        chunks.close()
+
+
+async def _released_later(chunks: awaiting.AwaitingStream) -> AsyncIterator[Any]:
+    try:
+        released = await chunks.advance()
+        yield None
+        while released is not None:
+            for chunk in released:
+                yield chunk.native
+            released = await chunks.advance()
+    finally:
+        await chunks.close()
+
+
 @dataclass(slots=True, eq=False)
 class _Opened:
     """One stream. ``place`` is its attempt's in the outcome, ``text`` what it has said while nobody
-    got any of it, last at ``read_at``."""
+    got any of it, last at ``read_at``. Nobody wants more of one that is ``left``."""
 
     native: Any
     place: int
@@ -163,6 +195,7 @@ class _Opened:
     reader: ItemReader
     text: str = ""
     ended: bool = False
+    left: bool = False
     read_at: datetime | None = None
 
     @property
@@ -240,13 +273,18 @@ class _Blocking(_Port):
 
     def read(self, stream: _Opened) -> Chunk | None:
         for item in stream.items:
+            if stream.left:
+                _cut(stream.native)
             return self._read(stream, item)
         stream.ended = True
         return None
 
     def close(self, stream: _Opened) -> None:
         self._drop(stream)
-        _cut(stream.native)
+        stream.left = True
+        # A Router's stream is a generator. Where another thread waits in it, that one cuts it.
+        with suppress(ValueError):
+            _cut(stream.native)
 
     def _write(self, row: Row, response: Callable[[], Any]) -> None:
         executor.submit(row.write_blocking, response)
@@ -290,6 +328,12 @@ class _Awaiting(_Port):
             return await self._call(**self._asked(target, attempt))
 
 
+def _tell_what_is_ignored(setup: Setup) -> None:
+    for rule in setup.policy.rules:
+        if rule.retry is not None and rule.retry.provider_errors:
+            _log.warning("demur: rule %r: provider_errors has no effect on Models", rule.name)
+
+
 def _plan(setup: Setup, request: Mapping[str, Any]) -> Plan | None:
     if opted_out(request):
         return None
@@ -314,7 +358,13 @@ def _timeout_of(asked: Mapping[str, Any]) -> Any:
 def _cut(native: Any) -> None:
     """Close a blocking stream's upstream connection."""
     inner = getattr(native, "completion_stream", None)
-    for holder in (inner, getattr(inner, "response", None), native):
+    if isgenerator(inner) and getgeneratorstate(inner) == GEN_CREATED:
+        # A Router's stream, which closes nothing unless it was read from. It has read ahead itself.
+        with suppress(Exception):
+            next(native)
+    # Where LiteLLM makes chat of a Responses stream, what it reads closes nothing itself.
+    translated = getattr(getattr(inner, "streaming_response", None), "response", None)
+    for holder in (translated, inner, getattr(inner, "response", None), native):
         close = getattr(holder, "close", None)
         if close is not None:
             close()
