@@ -176,6 +176,12 @@ def _headers(settings: RemoteSettings) -> dict[str, str]:
                 f"detector.remote.api_key_env: the environment variable {settings.api_key_env!r} "
                 f"is not set; set it to the key for {settings.url}"
             )
+        if not (key.isascii() and key.isprintable()) or key != key.strip():
+            raise PolicyError(
+                f"detector.remote.api_key_env: the environment variable {settings.api_key_env!r} "
+                "holds a line break or something else that no header can hold; set it to the key "
+                f"for {settings.url} and nothing else"
+            )
         headers["authorization"] = f"Bearer {key}"
     return headers
 
