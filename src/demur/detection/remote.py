@@ -26,6 +26,10 @@ BROKEN: Final = frozenset({500, 502, 504})
 """Statuses of a server that lost the request, as a proxy says of a replica that died."""
 PAUSES: Final = (0.0, 0.1, 0.4)
 """Seconds before each new try: judging twice harms nobody. Refusals (429, 503) are final."""
+MOST_BYTES: Final = 16 * 2**20
+"""Of an answer: far more than a thousand texts' probabilities of a hundred labels."""
+AT_ONCE: Final = 65_536
+"""Bytes taken from a connection between two looks at the clock."""
 
 Scores = Mapping[str, float]
 """Of one text: the probability of each label that the server told."""
@@ -104,7 +108,7 @@ class RemoteModel:
         answer = self._post(path, body)
         try:
             found: list[Scores] = self._protocol.scores(self._settings, answer)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise self._error(f"answered out of the shape of {self._settings.protocol}") from error
         if len(found) != len(texts):
             raise self._error(f"answered {len(found)} of {len(texts)} texts")
@@ -119,8 +123,11 @@ class RemoteModel:
         while True:
             again = pauses and time.monotonic() + pauses[0] < until
             try:
-                left = max(0.001, until - time.monotonic())
-                response = self._http.request("POST", path, body=data, timeout=left)
+                left = urllib3.Timeout(max(0.001, until - time.monotonic()))
+                response = self._http.request(
+                    "POST", path, body=data, timeout=left, preload_content=False
+                )
+                answer = self._read(response, until)
             except urllib3.exceptions.ProtocolError as error:
                 # A kept connection closed just then, or the server died over this request.
                 if not again:
@@ -129,15 +136,30 @@ class RemoteModel:
                 raise self._unreachable(error) from error
             else:
                 if response.status not in BROKEN or not again:
-                    return self._read(response)
+                    return self._parsed(response.status, answer)
             time.sleep(pauses.pop(0))
 
-    def _read(self, response: Any) -> Any:
-        if response.status != 200:
-            raise self._error(f"answered with status {response.status}")
+    def _read(self, response: Any, until: float) -> bytes:
+        """The whole body. A timeout bounds the wait for each part of it, and a body may drip."""
+        answer = bytearray()
         try:
-            return json.loads(response.data)
-        except ValueError as error:
+            while part := response.read1(AT_ONCE):
+                answer += part
+                if len(answer) > MOST_BYTES:
+                    raise self._error(f"answered with more than {MOST_BYTES} bytes")
+                if time.monotonic() > until:
+                    raise self._error(f"did not end its answer within {self._seconds:g} s")
+        except DetectorError:
+            response.close()
+            raise
+        return bytes(answer)
+
+    def _parsed(self, status: int, answer: bytes) -> Any:
+        if status != 200:
+            raise self._error(f"answered with status {status}")
+        try:
+            return json.loads(answer)
+        except (ValueError, RecursionError) as error:
             raise self._error("answered with no JSON") from error
 
     def _unreachable(self, error: Exception) -> DetectorError:
