@@ -11,7 +11,9 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from ..errors import DetectorError, MissingExtraError, PolicyError
@@ -24,6 +26,8 @@ STAGE: Final = "remote"
 
 BROKEN: Final = frozenset({500, 502, 504})
 """Statuses of a server that lost the request, as a proxy says of a replica that died."""
+NOT_TAKEN: Final = frozenset({400, 413, 422, 424, 500})
+"""Statuses that may be about one of the texts, as one that its model cannot read to the end."""
 PAUSES: Final = (0.0, 0.1, 0.4)
 """Seconds before each new try: judging twice harms nobody. Refusals (429, 503) are final."""
 MOST_BYTES: Final = 16 * 2**20
@@ -84,14 +88,46 @@ class RemoteModel:
                     self._tested = True
         return self._scored(texts)
 
-    def _scored(self, texts: Sequence[str]) -> list[tuple[int, float]]:
+    def _scored(self, texts: Sequence[str]) -> Iterator[tuple[int, float]]:
+        """Each text's score, the greatest of its windows'.
+
+        A request that fails because of what it holds is made again in halves, so that one bad text
+        costs no other its score. The second bad one ends that: it is the server, not the text.
+        """
+        until = time.monotonic() + self._seconds
         cut = [self._windows(text) for text in texts]
-        found = self._ask([window for windows in cut for window in windows])
-        best: list[tuple[int, float]] = []
-        for index, windows in enumerate(cut):
-            of_text, found = found[: len(windows)], found[len(windows) :]
-            best.append((index, max(self._refusal(scores) for scores in of_text)))
-        return best
+        groups = _groups(cut, self._settings.batching.size)
+        waiting: deque[tuple[list[int], Sequence[float]]] = deque((one, PAUSES) for one in groups)
+        bad: _NotTakenError | None = None
+        while waiting:
+            group, pauses = waiting.popleft()
+            try:
+                found = self._best([cut[index] for index in group], until, pauses)
+            except _NotTakenError as error:
+                if len(group) == 1 and bad is not None:
+                    raise
+                if len(group) == 1:
+                    bad = error
+                else:
+                    half = len(group) // 2
+                    waiting.extendleft(((group[half:], ()), (group[:half], ())))
+            else:
+                yield from zip(group, found, strict=True)
+        if bad is not None:
+            raise bad
+
+    def _best(
+        self, texts: Sequence[Sequence[str]], until: float, pauses: Sequence[float]
+    ) -> list[float]:
+        """The scores of a few texts, given as their windows."""
+        size = self._settings.batching.size
+        windows = [window for of_text in texts for window in of_text]
+        scores: list[float] = []
+        for start in range(0, len(windows), size):
+            told = self._ask(windows[start : start + size], until, pauses)
+            scores += [self._refusal(found) for found in told]
+        left = iter(scores)
+        return [max(islice(left, len(of_text))) for of_text in texts]
 
     def _windows(self, text: str) -> list[str]:
         """Windows by characters: the server's tokenizer is its own."""
@@ -103,9 +139,9 @@ class RemoteModel:
         return [*(text[i : i + size] for i in range(0, len(text) - size, size * 7 // 8)),
                 text[-size:]]  # fmt: skip
 
-    def _ask(self, texts: list[str]) -> list[Scores]:
+    def _ask(self, texts: list[str], until: float, pauses: Sequence[float]) -> list[Scores]:
         path, body = self._protocol.request(self._settings, texts)
-        answer = self._post(path, body)
+        answer = self._post(path, body, until, list(pauses))
         try:
             found: list[Scores] = self._protocol.scores(self._settings, answer)
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -114,12 +150,10 @@ class RemoteModel:
             raise self._error(f"answered {len(found)} of {len(texts)} texts")
         return found
 
-    def _post(self, path: str, body: Any) -> Any:
+    def _post(self, path: str, body: Any, until: float, pauses: list[float]) -> Any:
         import urllib3
 
         data = json.dumps(body).encode()
-        pauses = list(PAUSES)
-        until = time.monotonic() + self._seconds
         while True:
             again = pauses and time.monotonic() + pauses[0] < until
             try:
@@ -155,6 +189,8 @@ class RemoteModel:
         return bytes(answer)
 
     def _parsed(self, status: int, answer: bytes) -> Any:
+        if status in NOT_TAKEN:
+            raise _NotTakenError(str(self._error(f"answered with status {status}")))
         if status != 200:
             raise self._error(f"answered with status {status}")
         try:
@@ -181,6 +217,24 @@ class RemoteModel:
 
     def _error(self, what: str) -> DetectorError:
         return DetectorError(f"{STAGE}: {self._settings.url} {what}")
+
+
+class _NotTakenError(DetectorError):
+    """The server's answer to what a request held, perhaps to one text of it."""
+
+
+def _groups(cut: Sequence[Sequence[str]], size: int) -> Iterator[list[int]]:
+    """Which texts go into one request: no more windows than ``size``, if a text has no more."""
+    group: list[int] = []
+    held = 0
+    for index, windows in enumerate(cut):
+        if group and held + len(windows) > size:
+            yield group
+            group, held = [], 0
+        group.append(index)
+        held += len(windows)
+    if group:
+        yield group
 
 
 def _checked(score: float) -> float:
