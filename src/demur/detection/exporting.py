@@ -5,18 +5,19 @@ Needs torch, transformers, onnx and onnxscript; what is written needs ONNX Runti
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import MissingExtraError, ModelError
+from ..errors import DemurError, MissingExtraError, ModelError
 from .labels import ANSWER, REFUSAL, refusal_label_of, self_test
 from .onnx import FILES, MANIFEST, OnnxModel
 from .reading import THRESHOLD
@@ -74,11 +75,11 @@ def export(
     folder = folder.expanduser()
     with tempfile.TemporaryDirectory() as scratch:
         draft = Path(scratch)
-        with _quiet():
+        with _quiet(), _told_of(model):
             write(torch_model, model, revision, draft)
             if int8:
                 quantise(draft)
-        found = _compared(torch_model, draft, list(texts or SAMPLES), int8=int8)
+            found = _compared(torch_model, draft, list(texts or SAMPLES), int8=int8)
         for agreement in found:
             if agreement.share < least:
                 raise ModelError(
@@ -115,21 +116,17 @@ def write(model: TorchModel, name: str, revision: str | None, folder: Path) -> N
         torch.export.Dim("columns", min=2, max=model.tokens.max_tokens),
     )
     shape = {0: rows, 1: columns}
-    try:
-        torch.onnx.export(
-            Logits(model.network).eval(),
-            (ids, mask),
-            str(folder / FILES["float32"]),
-            input_names=["input_ids", "attention_mask"],
-            output_names=["logits"],
-            dynamic_shapes=(shape, shape),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{name}: cannot be exported: {reason}; use backend: torch") from error
+    torch.onnx.export(
+        Logits(model.network).eval(),
+        (ids, mask),
+        str(folder / FILES["float32"]),
+        input_names=["input_ids", "attention_mask"],
+        output_names=["logits"],
+        dynamic_shapes=(shape, shape),
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
     model.network.config.save_pretrained(folder)
     model.tokens.tokenizer.save(str(folder / "tokenizer.json"))
     manifest = {
@@ -173,6 +170,23 @@ def _compared(
     return found
 
 
+@contextmanager
+def _told_of(model: str) -> Iterator[None]:
+    """What goes wrong in the exporters and in what they wrote, as an error about the model."""
+    try:
+        yield
+    except (DemurError, OSError):
+        raise
+    except Exception as error:  # torch, onnx and ONNX Runtime raise what has no other base
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # torch's exporter wraps it in advice to its developers
+            cause = cause.__cause__
+        reason = (str(cause).strip() or "no reason given").splitlines()[0]
+        raise ModelError(
+            f"{model}: cannot be exported: {type(cause).__name__}: {reason}; use backend: torch"
+        ) from error
+
+
 def _require() -> None:
     for package in ("torch", "transformers", "onnx", "onnxscript", "onnxruntime"):
         try:
@@ -187,7 +201,8 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        # Of a model that it cannot trace torch prints the whole graph.
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -1,0 +1,68 @@
+"""Classifiers that cannot be exported, or bear the library's own labels, and folders in use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from classifiers import ANSWERS, REFUSALS, tokenizer_in, trained
+from click.testing import CliRunner
+
+from demur.cli import main
+from demur.detection.exporting import _told_of
+from demur.errors import ModelError
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+def exported(*arguments: object) -> Any:
+    return CliRunner().invoke(main, ["export", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def of_one_shape(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Funnel: torch exports it without complaint, for texts of one length alone."""
+    import torch
+    from transformers import FunnelConfig, FunnelForSequenceClassification
+
+    folder = tmp_path_factory.mktemp("funnel")
+    tokenizer = tokenizer_in(folder)
+    torch.manual_seed(0)
+    config = FunnelConfig(
+        vocab_size=len(tokenizer),
+        d_model=32,
+        n_head=2,
+        d_head=16,
+        d_inner=64,
+        block_sizes=[1, 1],
+        pad_token_id=1,
+        id2label={0: "NORMAL", 1: "REJECTION"},
+        label2id={"NORMAL": 0, "REJECTION": 1},
+    )
+    model = FunnelForSequenceClassification(config)
+    return trained(folder, tokenizer, model, [1] * len(REFUSALS) + [0] * len(ANSWERS))
+
+
+def test_what_does_not_run_once_exported(of_one_shape: Path, tmp_path: Path) -> None:
+    """ONNX Runtime's error is about the model, says what to do, and nothing is written."""
+    done = exported(of_one_shape, "--to", tmp_path / "out")
+    assert (done.exit_code, type(done.exception)) == (2, SystemExit)
+    assert f"Error: {of_one_shape}: cannot be exported: InvalidArgument" in done.output
+    assert "use backend: torch" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_exporters_error_is_about_the_model() -> None:
+    """Also onnx's own, which torch 2.6 to 2.8 let through; of a chain the first cause is told."""
+    from onnx.shape_inference import InferenceError
+
+    told = r"^m: cannot be exported: InferenceError: no rank; use backend: torch$"
+    with pytest.raises(ModelError, match=told), _told_of("m"):
+        raise InferenceError("no rank\nand more")
+    told = r"^m: cannot be exported: KeyError: 'aten'; use backend: torch$"
+    with pytest.raises(ModelError, match=told), _told_of("m"):
+        raise RuntimeError("step 2 of 3") from KeyError("aten")
+    with pytest.raises(OSError, match="No space"), _told_of("m"):
+        raise OSError("No space left on device")
