@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ from click.testing import CliRunner
 
 from demur.cli import main
 from demur.detection.exporting import _told_of
+from demur.detection.transformer import TransformerDetector
 from demur.errors import ModelError
+from demur.policy.schema import TransformerSettings
+from demur.vocabulary import Evidence
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -66,3 +71,19 @@ def test_every_exporters_error_is_about_the_model() -> None:
         raise RuntimeError("step 2 of 3") from KeyError("aten")
     with pytest.raises(OSError, match="No space"), _told_of("m"):
         raise OSError("No space left on device")
+
+
+def test_labels_that_the_library_leaves_out(
+    relabelled: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    """LABEL_0 and LABEL_1 stand in no config.json, being the library's own; in the export's they
+    do, for whoever reads it without the library."""
+    folder, out = relabelled("LABEL_0", "LABEL_1"), tmp_path / "out"
+    done = exported(folder, "--to", out, "--refusal-label", "LABEL_1")
+    assert done.exit_code == 0, done.output
+    assert json.loads((out / "config.json").read_text())["id2label"] == {
+        "0": "LABEL_0",
+        "1": "LABEL_1",
+    }
+    settings = TransformerSettings(model=str(out), backend="onnx", refusal_label="LABEL_1")
+    assert TransformerDetector(settings).classify(Evidence(REFUSALS[0])).label == "refusal"

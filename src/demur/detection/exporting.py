@@ -11,7 +11,7 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +128,7 @@ def write(model: TorchModel, name: str, revision: str | None, folder: Path) -> N
         verbose=False,
     )
     model.network.config.save_pretrained(folder)
+    _name_labels(folder / "config.json", model.labels)
     model.tokens.tokenizer.save(str(folder / "tokenizer.json"))
     manifest = {
         "format": 1,
@@ -137,6 +138,13 @@ def write(model: TorchModel, name: str, revision: str | None, folder: Path) -> N
         "pad": model.tokens.pad,
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _name_labels(path: Path, labels: Mapping[int, str]) -> None:
+    """The library writes no labels that it would give by itself: LABEL_0, LABEL_1."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["id2label"] = {str(index): str(label) for index, label in labels.items()}
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def quantise(folder: Path) -> None:
