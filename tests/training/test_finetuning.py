@@ -209,3 +209,15 @@ def _decoder(folder: Path, base: Path) -> Path:
     GPT2ForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.mark.parametrize("batch", [12, 200])
+def test_a_rate_that_is_too_high_is_told(
+    base: Path, plain_data: Path, tmp_path: Path, batch: int
+) -> None:
+    """At the step whose loss is no number, or when the epoch is measured, and so once more when
+    the run is gone on with."""
+    fit = {**TRANSFORMER["fit"], "rate": 1e30, "warmup": 0, "batch": batch}
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"fit\.rate: 1e\+30 is too high .*--restart"):
+            build(base, plain_data, tmp_path, fit=fit)

@@ -83,7 +83,8 @@ class Classifier:
         for batch in batches([window for window, _ in read], _READ_AT_ONCE):
             with torch.inference_mode():
                 logits = self.logits([read[i][0] for i in batch]).double().cpu().numpy()
-            np.maximum.at(found, [read[i][1] for i in batch], logits[:, 1] - logits[:, 0])
+            with np.errstate(invalid="ignore"):  # of weights that are no numbers any more
+                np.maximum.at(found, [read[i][1] for i in batch], logits[:, 1] - logits[:, 0])
             done += len(batch)
             progress(done, len(read), 0.0)
         return found
