@@ -12,7 +12,7 @@ from classifiers import ANSWERS, REFUSALS, tokenizer_in, trained
 from click.testing import CliRunner
 
 from demur.cli import main
-from demur.detection.exporting import _told_of
+from demur.detection.exporting import _told_of, place
 from demur.detection.transformer import TransformerDetector
 from demur.errors import ModelError
 from demur.policy.schema import TransformerSettings
@@ -87,3 +87,25 @@ def test_labels_that_the_library_leaves_out(
     }
     settings = TransformerSettings(model=str(out), backend="onnx", refusal_label="LABEL_1")
     assert TransformerDetector(settings).classify(Evidence(REFUSALS[0])).label == "refusal"
+
+
+def test_a_copy_that_fails_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    """As on a full disk: the model of an earlier export, which may be in use, is still whole."""
+    draft, folder = tmp_path / "draft", tmp_path / "folder"
+    for place_of, text in ((draft, "new"), (folder, "old")):
+        place_of.mkdir()
+        for name in ("config.json", "model.onnx"):
+            (place_of / name).write_text(text)
+    (folder / "model_int8.onnx").write_text("old")
+    (draft / "tokenizer.json").symlink_to(tmp_path / "gone")
+    with pytest.raises(OSError, match="No such file") as caught:
+        place(draft, folder)
+    assert caught.value.filename == str(folder)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == dict.fromkeys(
+        ("config.json", "model.onnx", "model_int8.onnx"), "old"
+    )
+    (draft / "tokenizer.json").unlink()
+    place(draft, folder)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == dict.fromkeys(
+        ("config.json", "model.onnx"), "new"
+    )

@@ -65,7 +65,8 @@ def export(
     """Write ``model`` to ``folder`` and compare labels at threshold 0.5 with torch.
 
     Raises ``ModelError``, and writes nothing, where the model cannot be loaded or exported, fails
-    its self-test, or agrees on less than ``least`` of the texts.
+    its self-test, or agrees on less than ``least`` of the texts; ``OSError`` where ``folder``
+    cannot be written, and leaves it as it was.
     """
     _require()
     torch_model = TorchModel(model, revision=revision, device="cpu", precision="float32")
@@ -86,13 +87,30 @@ def export(
                     f"{model}: {agreement.file} agrees with torch on only {agreement.agreeing} of "
                     f"{agreement.texts} texts; nothing was written"
                 )
-        folder.mkdir(parents=True, exist_ok=True)
+        place(draft, folder)
+    return found
+
+
+def place(draft: Path, folder: Path) -> None:
+    """The draft's files in the folder. Raises ``OSError`` where one cannot be copied.
+
+    Then what was there stays as it was: a program may use it, and half of a model is none.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = {folder / f".{path.name}.part": path for path in sorted(draft.iterdir())}
+    try:
+        for part, path in parts.items():
+            shutil.copyfile(path, part)
         for name in FILES.values():  # of another model, which "auto" might take
             if not (draft / name).exists():
                 (folder / name).unlink(missing_ok=True)
-        for path in draft.iterdir():
-            shutil.copyfile(path, folder / path.name)
-    return found
+        for part, path in parts.items():
+            part.replace(folder / path.name)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
 
 
 def write(model: TorchModel, name: str, revision: str | None, folder: Path) -> None:
