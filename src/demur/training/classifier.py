@@ -98,10 +98,18 @@ class Classifier:
             self.output.bias.add_(half.to(self.output.bias))
 
     def save(self, folder: Path) -> None:
-        """Weights as safetensors, configuration and tokenizer."""
-        with _quiet():
-            self.net.save_pretrained(folder)
-            self.tokenizer.save_pretrained(folder)
+        """Weights as safetensors, configuration and tokenizer.
+
+        Raises ``InputError`` where there is no room for them.
+        """
+        try:
+            with _quiet():
+                self.net.save_pretrained(folder)
+                self.tokenizer.save_pretrained(folder)
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"{folder}: cannot be written: {error}; make room, and run the same command again"
+            ) from error
 
 
 def _loaded(recipe: TransformerRecipe) -> tuple[Any, Any]:
