@@ -190,3 +190,26 @@ def test_serves_own_command_line() -> None:
     )
     assert done.returncode != 0
     assert "validation error for ServeSettings\nthreshold\n" in done.stderr
+
+
+@pytest.mark.parametrize("replicas", ["1", "9999"])
+def test_what_cannot_be_served_is_told(tmp_path: Path, replicas: str) -> None:
+    """What the replicas raise, and that there are too many of them for this machine: Serve would
+    tell the one in a log of its own, and wait for ever for the other."""
+    policy = tmp_path / "policy.yaml"
+    remote = '{url: "http://127.0.0.1:9", protocol: tei, api_key_env: DEMUR_NO_KEY}'
+    policy.write_text(f"version: 1\ndetector: {{stages: [remote], remote: {remote}}}\n")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [DEMUR, "serve", "--policy", str(policy), "--port", str(port)]
+    done = subprocess.run(
+        [*command, "--replicas", replicas],
+        capture_output=True,
+        text=True,
+        timeout=STARTING,
+        check=False,
+    )
+    told = "'DEMUR_NO_KEY' is not set" if replicas == "1" else "--replicas 9999 with --cpus 1 need"
+    assert done.returncode == 2
+    assert told in done.stderr.splitlines()[-1]
