@@ -6,11 +6,14 @@ import logging
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from ..errors import DetectorError, InputError
 from .application import application, imported
 from .settings import ServeSettings
+
+CONNECTING: Final = 5.0
+"""Seconds that it may take to reach a server of the cluster."""
 
 
 @contextmanager
@@ -20,20 +23,27 @@ def running(
     """The address at which the application answers; it is ready when the context begins.
 
     Without an ``address`` a Ray of its own is started on this machine, and ended. Raises
-    ``InputError`` where the port is taken, the cluster is not there or this machine has no room for
-    the replicas, ``DetectorError`` where the detector cannot be built.
+    ``InputError`` where the port is taken, the cluster is not there or serves something else, or
+    this machine has no room for the replicas, ``DetectorError`` where the detector cannot be built.
     """
     serve = imported()
     if address is None:
         _check_free(host, port)
     app = application(settings)
     ray = connected(address)
+    ours = False
     try:
         if address is None:
             _check_room(settings, ray.cluster_resources())
+        elif serve.status().proxies:
+            _check_answers(host, port)
         serve.start(http_options={"host": host, "port": port})
+        ours = True
         try:
             serve.run(app, name=settings.name)
+        except serve.exceptions.RayServeException as error:
+            ours = False
+            raise InputError(f"--ray {address}: {error} End that one first.") from error
         except RuntimeError as error:
             reason = _reason(serve, settings.name, error)
             raise DetectorError(f"the replicas did not start: {reason}") from error
@@ -41,7 +51,7 @@ def running(
     finally:
         if address is None:
             serve.shutdown()
-        else:
+        elif ours:
             serve.delete(settings.name)
         ray.shutdown()
 
@@ -65,6 +75,18 @@ def _check_free(host: str, port: int) -> None:
             pass
     except OSError as error:
         raise InputError(f"--port {port}: {error.strerror} on {host}; name another") from error
+
+
+def _check_answers(host: str, port: int) -> None:
+    """Where Serve runs already it keeps its own port, whatever it is asked for."""
+    try:
+        with socket.create_connection((host, port), timeout=CONNECTING):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"--port {port}: the cluster's Serve runs already, and not there ({error.strerror}); "
+            "name its own host and port"
+        ) from error
 
 
 def _check_room(settings: ServeSettings, there: Mapping[str, float]) -> None:
