@@ -210,7 +210,20 @@ def _in_bfloat16(torch: Any, device: str, precision: Precision) -> bool:
 
 def not_loaded(model: str, error: Exception) -> ModelError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return ModelError(
-        f"{model}: cannot be loaded: {reason} (a folder needs config.json, model.safetensors and "
-        "the tokenizer's files; a hub id needs the network once, or a filled Hugging Face cache)"
+    return ModelError(f"{model}: cannot be loaded: {reason} ({_remedy(Path(model).expanduser())})")
+
+
+def _remedy(folder: Path) -> str:
+    """What to do, by what is in the folder, if it is one."""
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        if any(folder.glob("*.onnx")):
+            return "it was exported for ONNX Runtime: say backend: onnx in a policy"
+        if any(folder.glob("*.bin")):
+            return (
+                "its weights are pickled, and could run code: they are never opened; have "
+                "whoever made it save it as safetensors"
+            )
+    return (
+        "a folder needs config.json, model.safetensors and the tokenizer's files; a hub id needs "
+        "the network once, or a filled Hugging Face cache"
     )
