@@ -184,6 +184,16 @@ def test_pickled_weights_are_not_loaded(classifier: Path, relabelled: Relabel) -
         load(folder)
 
 
+def test_weights_without_their_tokenizer(relabelled: Relabel) -> None:
+    """Of a model that was saved alone transformers makes a tokenizer that knows no word."""
+    folder = relabelled("NORMAL", "REJECTION")
+    for path in folder.iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            path.unlink()
+    with pytest.raises(ModelError, match=r"its tokenizer knows no word.*save_pretrained"):
+        load(folder)
+
+
 def test_an_exported_folder_needs_its_backend(relabelled: Relabel) -> None:
     """It holds no weights for torch; the error names the setting."""
     folder = relabelled("NORMAL", "REJECTION")

@@ -155,6 +155,11 @@ def test_bases_that_cannot_be_loaded(base: Path, plain_data: Path, tmp_path: Pat
     (pickled / "model.safetensors").unlink()
     torch.save({}, pickled / "pytorch_model.bin")
     cases.append((pickled, ModelError, "model.safetensors"))
+    wordless = tmp_path / "wordless"
+    wordless.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(base / name, wordless / name)
+    cases.append((wordless, ModelError, "its tokenizer knows no word"))
     for path, error, says in cases:
         with pytest.raises(error, match=says):
             build(path, plain_data, tmp_path)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from ..detection.reading import readable
-from ..detection.torch_model import longest_of, not_loaded, padded, source_of
+from ..detection.torch_model import check_words, longest_of, not_loaded, padded, source_of
 from ..detection.windows import Ids, Tokens, batches
 from ..errors import InputError, MissingExtraError, ModelError
 from ..vocabulary import Evidence
@@ -43,6 +43,7 @@ class Classifier:
         """
         with _quiet():
             net, tokenizer = _loaded(recipe)
+        check_words(recipe.base, tokenizer)
         longest = min(recipe.fit.tokens, longest_of(net, int(tokenizer.model_max_length)))
         tokenizer.model_max_length = longest
         try:
