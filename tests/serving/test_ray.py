@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -224,6 +225,15 @@ def serving(address: str, name: str, port: int) -> subprocess.Popen[str]:
     return subprocess.Popen([*command, "--cpus", "0.5"], stderr=subprocess.PIPE, text=True)
 
 
+@pytest.fixture
+def own_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where Ray notes the cluster that was started last; a socket's path may not be long."""
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        yield
+
+
+@pytest.mark.usefixtures("own_files")
 def test_a_cluster_that_serves_already(monkeypatch: pytest.MonkeyPatch) -> None:
     """Serve has one port and one application at its root: that it is another one is told, and the
     application that runs there goes on."""

@@ -193,10 +193,17 @@ def _started() -> Any:
     import logging
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    address = os.environ.get("RAY_ADDRESS")
     try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+        # Without an address Ray takes the cluster that was last started on this machine, and waits
+        # minutes for one that has ended since.
+        ray.init(
+            address or "local",
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            include_dashboard=None if address else False,
+        )
     except Exception as error:  # Ray raises plain exceptions, and others than it documents
-        address = os.environ.get("RAY_ADDRESS")
         where = f"RAY_ADDRESS is {address}" if address else "RAY_ADDRESS names no cluster"
         said = printable(" ".join(str(error).split())[:300])
         raise InputError(
