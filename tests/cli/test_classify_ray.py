@@ -129,6 +129,31 @@ def test_a_bad_line_is_told_after_what_was_judged(tmp_path: Path) -> None:
 
 
 @with_ray
+def test_half_a_surrogate_pair_is_judged(tmp_path: Path) -> None:
+    """JSON can hold one, as of a text that was cut; it is judged as without Ray."""
+    path = written(tmp_path / "rows.jsonl", 5)
+    odd = json.dumps({"choice": {"text": REFUSAL + " \ud83d"}, "model": "\ud83d"})
+    path.write_text(path.read_text() + odd + "\n")
+    ray = classify(path, "--ray", "--by", "model", "--json")
+    assert ray.returncode == 0, ray.stderr
+    assert ray.stdout == classify(path, "--by", "model", "--json").stdout
+
+
+@with_ray
+def test_a_detector_that_cannot_be_built_is_told(tmp_path: Path) -> None:
+    """As without Ray: in one line, with the remedy."""
+    remote = '{url: "http://127.0.0.1:9", protocol: tei, api_key_env: DEMUR_NO_KEY}'
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(f"version: 1\ndetector: {{stages: [remote], remote: {remote}}}\n")
+    path = written(tmp_path / "rows.jsonl", 5)
+    ray, plain = (classify(path, "--policy", policy, *more) for more in (["--ray"], []))
+    assert (ray.returncode, plain.returncode) == (2, 2)
+    assert "'DEMUR_NO_KEY' is not set" in ray.stderr
+    assert ray.stderr.splitlines()[-1] == plain.stderr.splitlines()[-1]
+    assert "Traceback" not in ray.stderr
+
+
+@with_ray
 def test_a_cluster_that_is_not_there_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from classifiers import ANSWERS, REFUSALS, roberta, tokenizer_in, trained
+from servers import Server
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +38,16 @@ def relabelled(classifier: Path, tmp_path: Path) -> Callable[[str, str], Path]:
         return folder
 
     return copy
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Callable[[Any], Any]], Server]]:
+    servers: list[Server] = []
+
+    def start(act: Callable[[Any], Any]) -> Server:
+        servers.append(Server(act))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()

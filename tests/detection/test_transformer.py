@@ -174,13 +174,31 @@ def test_empty_folder(tmp_path: Path) -> None:
 
 
 def test_pickled_weights_are_not_loaded(classifier: Path, relabelled: Relabel) -> None:
-    """Weights in pickle's format are never opened."""
+    """Weights in pickle's format are never opened, and the error says so."""
     import torch
 
     folder = relabelled("NORMAL", "REJECTION")
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match=r"cannot be loaded.*are pickled.*never opened"):
+        load(folder)
+
+
+def test_weights_without_their_tokenizer(relabelled: Relabel) -> None:
+    """Of a model that was saved alone transformers makes a tokenizer that knows no word."""
+    folder = relabelled("NORMAL", "REJECTION")
+    for path in folder.iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            path.unlink()
+    with pytest.raises(ModelError, match=r"its tokenizer knows no word.*save_pretrained"):
+        load(folder)
+
+
+def test_an_exported_folder_needs_its_backend(relabelled: Relabel) -> None:
+    """It holds no weights for torch; the error names the setting."""
+    folder = relabelled("NORMAL", "REJECTION")
+    (folder / "model.safetensors").rename(folder / "model.onnx")
+    with pytest.raises(ModelError, match=r"cannot be loaded.*say backend: onnx"):
         load(folder)
 
 

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -190,3 +191,79 @@ def test_serves_own_command_line() -> None:
     )
     assert done.returncode != 0
     assert "validation error for ServeSettings\nthreshold\n" in done.stderr
+
+
+@pytest.mark.parametrize("replicas", ["1", "9999"])
+def test_what_cannot_be_served_is_told(tmp_path: Path, replicas: str) -> None:
+    """What the replicas raise, and that there are too many of them for this machine: Serve would
+    tell the one in a log of its own, and wait for ever for the other."""
+    policy = tmp_path / "policy.yaml"
+    remote = '{url: "http://127.0.0.1:9", protocol: tei, api_key_env: DEMUR_NO_KEY}'
+    policy.write_text(f"version: 1\ndetector: {{stages: [remote], remote: {remote}}}\n")
+    command = [DEMUR, "serve", "--policy", str(policy), "--port", str(free_port())]
+    done = subprocess.run(
+        [*command, "--replicas", replicas],
+        capture_output=True,
+        text=True,
+        timeout=STARTING,
+        check=False,
+    )
+    told = "'DEMUR_NO_KEY' is not set" if replicas == "1" else "--replicas 9999 with --cpus 1 need"
+    assert done.returncode == 2
+    assert told in done.stderr.splitlines()[-1]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def serving(address: str, name: str, port: int) -> subprocess.Popen[str]:
+    command = [DEMUR, "serve", "--ray", address, "--name", name, "--port", str(port)]
+    return subprocess.Popen([*command, "--cpus", "0.5"], stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def own_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where Ray notes the cluster that was started last; a socket's path may not be long."""
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        yield
+
+
+@pytest.mark.usefixtures("own_files")
+def test_a_cluster_that_serves_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Serve has one port and one application at its root: that it is another one is told, and the
+    application that runs there goes on."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    ray = Path(sys.executable).with_name("ray")
+    own = free_port()
+    start = [ray, "start", "--head", "--block", "--port", str(own), "--num-cpus", "2"]
+    head = subprocess.Popen(
+        [*start, "--include-dashboard=false", "--disable-usage-stats"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    running = []
+    try:
+        assert head.stdout is not None
+        assert any("runtime started" in line for line in head.stdout)
+        port = free_port()
+        first = serving(f"127.0.0.1:{own}", "one", port)
+        running.append(first)
+        assert first.stderr is not None
+        assert any(line.startswith("serving on") for line in first.stderr)
+        for name, at, told in (("two", port, 'used by application "one"'), ("one", 1, "--port 1:")):
+            other = serving(f"127.0.0.1:{own}", name, at)
+            running.append(other)
+            _, said = other.communicate(timeout=STARTING)
+            assert told in said.splitlines()[-1]
+            assert other.returncode == 2
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as well:
+                assert well.status == 200
+    finally:
+        for process in (*running, head):
+            process.terminate()
+            process.communicate(timeout=60)

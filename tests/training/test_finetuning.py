@@ -155,6 +155,11 @@ def test_bases_that_cannot_be_loaded(base: Path, plain_data: Path, tmp_path: Pat
     (pickled / "model.safetensors").unlink()
     torch.save({}, pickled / "pytorch_model.bin")
     cases.append((pickled, ModelError, "model.safetensors"))
+    wordless = tmp_path / "wordless"
+    wordless.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(base / name, wordless / name)
+    cases.append((wordless, ModelError, "its tokenizer knows no word"))
     for path, error, says in cases:
         with pytest.raises(error, match=says):
             build(path, plain_data, tmp_path)
@@ -209,3 +214,15 @@ def _decoder(folder: Path, base: Path) -> Path:
     GPT2ForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.mark.parametrize("batch", [12, 200])
+def test_a_rate_that_is_too_high_is_told(
+    base: Path, plain_data: Path, tmp_path: Path, batch: int
+) -> None:
+    """At the step whose loss is no number, or when the epoch is measured, and so once more when
+    the run is gone on with."""
+    fit = {**TRANSFORMER["fit"], "rate": 1e30, "warmup": 0, "batch": batch}
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"fit\.rate: 1e\+30 is too high .*--restart"):
+            build(base, plain_data, tmp_path, fit=fit)

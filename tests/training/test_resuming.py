@@ -192,6 +192,20 @@ def test_a_damaged_checkpoint_is_named(unfinished: Path, tuned: Any, tmp_path: P
     assert contents(run(tmp_path, resume=False)) == whole
 
 
+def test_a_full_disk_is_told_and_costs_no_step(tuned: Any, tmp_path: Path) -> None:
+    """Checkpoints that do not fit are an error that says what to do; then the run goes on."""
+    resource = pytest.importorskip("resource")
+    run, whole = tuned
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, unlimited[1]))
+    try:
+        with pytest.raises(InputError, match=r"safetensors: cannot be written: .*; make room"):
+            run(tmp_path, seconds=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert contents(run(tmp_path)) == whole
+
+
 def test_what_was_half_written_is_not_read(unfinished: Path, tuned: Any, tmp_path: Path) -> None:
     """A crash while a checkpoint is written leaves the one before."""
     run, whole = tuned

@@ -103,7 +103,7 @@ class Judge:
         self._pool = ThreadPoolExecutor(CALLERS if self._detector.blocking else 1)
 
     def judged(self, block: Mapping[str, Sequence[Any]]) -> Columns:
-        rows = zip(block["text"], block["error"], strict=True)
+        rows = zip(map(_unpacked, block["text"]), block["error"], strict=True)
         verdicts = list(self._pool.map(self._verdict, rows))
         return {
             "group": list(block["group"]),
@@ -127,8 +127,14 @@ _judge = lru_cache(maxsize=1)(Judge)
 
 
 def judged_block(block: Mapping[str, Sequence[Any]], settings: str) -> Columns:
-    """What a task of Ray does."""
-    return _judge(settings).judged(block)
+    """What a task of Ray does. A detector that cannot be built is told at the first row."""
+    try:
+        judge = _judge(settings)
+    except DemurError as error:
+        none = [""] * len(block["text"])
+        done = list(block["done"])
+        return {"group": none, "done": done, "error": [str(error) for _ in none], "verdict": none}
+    return judge.judged(block)
 
 
 def group_of(row: Mapping[str, Any], by: str | None) -> str:
@@ -193,10 +199,17 @@ def _started() -> Any:
     import logging
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    address = os.environ.get("RAY_ADDRESS")
     try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+        # Without an address Ray takes the cluster that was last started on this machine, and waits
+        # minutes for one that has ended since.
+        ray.init(
+            address or "local",
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            include_dashboard=None if address else False,
+        )
     except Exception as error:  # Ray raises plain exceptions, and others than it documents
-        address = os.environ.get("RAY_ADDRESS")
         where = f"RAY_ADDRESS is {address}" if address else "RAY_ADDRESS names no cluster"
         said = printable(" ".join(str(error).split())[:300])
         raise InputError(
@@ -206,7 +219,6 @@ def _started() -> Any:
 
 
 def _datasource(source: Source) -> Any:
-    import pyarrow
     from ray.data import Datasource, ReadTask
     from ray.data.block import BlockMetadata
 
@@ -218,9 +230,21 @@ def _datasource(source: Source) -> Any:
 
         def get_read_tasks(self, *_: Any, **__: Any) -> list[Any]:
             metadata = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None)
-            return [ReadTask(lambda: map(pyarrow.table, source.blocks()), metadata)]
+            return [ReadTask(lambda: map(_table, source.blocks()), metadata)]
 
     return Texts()
+
+
+def _table(block: Columns) -> Any:
+    """Texts as bytes: JSON may hold half of a surrogate pair, which no column of texts can."""
+    import pyarrow
+
+    texts = [text.encode("utf-8", "surrogatepass") for text in block["text"]]
+    return pyarrow.table({**block, "text": texts})
+
+
+def _unpacked(text: str | bytes) -> str:
+    return text.decode("utf-8", "surrogatepass") if isinstance(text, bytes) else text
 
 
 def _empty() -> Columns:

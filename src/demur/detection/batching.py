@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 
 from ..errors import DetectorError
 from ..forking import renewed_in_children
+from .pace import Pace
 from .windows import ENDING, WINDOW_CHARS
 
 T = TypeVar("T")
@@ -31,12 +32,12 @@ Score = Callable[[Sequence[str]], Iterable[tuple[int, float]]]
 
 LAST_PASS: Final = 60.0
 """Most seconds that an ending interpreter waits for the forward pass that is under way."""
-SMOOTHING: Final = 0.2
-"""Weight of the newest pass in the running mean of what a character costs."""
 ADMITTED: Final = 0.5
 """Of a caller's patience, what the queue before it may take: the speed is only estimated."""
 PASS: Final = 0.25
 """Of it, what one pass may take, in which the shortest text is answered first."""
+LEAST_WEIGHT: Final = 1024
+"""Characters that a shorter text counts as: its own cost something besides them."""
 
 
 @dataclass(eq=False)
@@ -148,7 +149,7 @@ class _Line:
         self._cache, self._workers = cache, workers
         self._patience = math.inf if patience is None else patience
         self._known: OrderedDict[bytes, float] = OrderedDict()
-        self._cost = 0.0
+        self._pace = Pace()
         self.closed = False
         self.passes = 0
         self.begin()
@@ -197,10 +198,11 @@ class _Line:
             return f"{self._queue} texts wait already"
         if not self._chars or self._patience == math.inf:
             return ""
-        if not self._cost:  # nobody knows yet how long a pass takes
+        if not self._pace.known:
             full = len(self.entries) >= self._size * self._workers
             return f"{len(self.entries)} texts wait for the first answers" if full else ""
-        wait = (self._chars + chars) * self._cost
+        passes = math.ceil((len(self.entries) + 1) / self._size)
+        wait = self._pace.seconds(passes, self._chars + chars) / self._workers
         if wait <= self._patience * ADMITTED:
             return ""
         return f"an answer would take {wait:.1f} s of {self._patience:g} s"
@@ -238,7 +240,7 @@ class _Line:
         taken: list[_Entry] = []
         late: list[_Entry] = []
         now = time.monotonic()
-        room = self._patience * PASS / self._cost if self._cost else math.inf
+        room = self._pace.chars(self._patience * PASS) if self._pace.known else math.inf
         while self._order and len(taken) < self._size:
             entry = self._order[0]
             if not entry.wanted():
@@ -273,10 +275,8 @@ class _Line:
                     future.set_exception(error)
 
     def learn(self, chars: int, seconds: float) -> None:
-        """What a character costs, as a running mean; workers share the cost."""
-        cost = seconds / max(1, chars) / self._workers
         with self.lock:
-            self._cost = cost if not self._cost else self._cost + SMOOTHING * (cost - self._cost)
+            self._pace.learn(chars, seconds)
 
     def close(self) -> None:
         with self.lock:
@@ -288,7 +288,7 @@ class _Line:
 
 def _weight(text: str) -> int:
     """Characters that cost time: of a very long text its ends are read, or it is late anyway."""
-    return min(len(text), 2 * WINDOW_CHARS)
+    return min(max(len(text), LEAST_WEIGHT), 2 * WINDOW_CHARS)
 
 
 def _work(line: _Line) -> None:

@@ -5,18 +5,19 @@ Needs torch, transformers, onnx and onnxscript; what is written needs ONNX Runti
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import MissingExtraError, ModelError
+from ..errors import DemurError, MissingExtraError, ModelError
 from .labels import ANSWER, REFUSAL, refusal_label_of, self_test
 from .onnx import FILES, MANIFEST, OnnxModel
 from .reading import THRESHOLD
@@ -64,7 +65,8 @@ def export(
     """Write ``model`` to ``folder`` and compare labels at threshold 0.5 with torch.
 
     Raises ``ModelError``, and writes nothing, where the model cannot be loaded or exported, fails
-    its self-test, or agrees on less than ``least`` of the texts.
+    its self-test, or agrees on less than ``least`` of the texts; ``OSError`` where ``folder``
+    cannot be written, and leaves it as it was.
     """
     _require()
     torch_model = TorchModel(model, revision=revision, device="cpu", precision="float32")
@@ -74,24 +76,41 @@ def export(
     folder = folder.expanduser()
     with tempfile.TemporaryDirectory() as scratch:
         draft = Path(scratch)
-        with _quiet():
+        with _quiet(), _told_of(model):
             write(torch_model, model, revision, draft)
             if int8:
                 quantise(draft)
-        found = _compared(torch_model, draft, list(texts or SAMPLES), int8=int8)
+            found = _compared(torch_model, draft, list(texts or SAMPLES), int8=int8)
         for agreement in found:
             if agreement.share < least:
                 raise ModelError(
                     f"{model}: {agreement.file} agrees with torch on only {agreement.agreeing} of "
                     f"{agreement.texts} texts; nothing was written"
                 )
-        folder.mkdir(parents=True, exist_ok=True)
+        place(draft, folder)
+    return found
+
+
+def place(draft: Path, folder: Path) -> None:
+    """The draft's files in the folder. Raises ``OSError`` where one cannot be copied.
+
+    Then what was there stays as it was: a program may use it, and half of a model is none.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = {folder / f".{path.name}.part": path for path in sorted(draft.iterdir())}
+    try:
+        for part, path in parts.items():
+            shutil.copyfile(path, part)
         for name in FILES.values():  # of another model, which "auto" might take
             if not (draft / name).exists():
                 (folder / name).unlink(missing_ok=True)
-        for path in draft.iterdir():
-            shutil.copyfile(path, folder / path.name)
-    return found
+        for part, path in parts.items():
+            part.replace(folder / path.name)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
 
 
 def write(model: TorchModel, name: str, revision: str | None, folder: Path) -> None:
@@ -115,22 +134,19 @@ def write(model: TorchModel, name: str, revision: str | None, folder: Path) -> N
         torch.export.Dim("columns", min=2, max=model.tokens.max_tokens),
     )
     shape = {0: rows, 1: columns}
-    try:
-        torch.onnx.export(
-            Logits(model.network).eval(),
-            (ids, mask),
-            str(folder / FILES["float32"]),
-            input_names=["input_ids", "attention_mask"],
-            output_names=["logits"],
-            dynamic_shapes=(shape, shape),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{name}: cannot be exported: {reason}; use backend: torch") from error
+    torch.onnx.export(
+        Logits(model.network).eval(),
+        (ids, mask),
+        str(folder / FILES["float32"]),
+        input_names=["input_ids", "attention_mask"],
+        output_names=["logits"],
+        dynamic_shapes=(shape, shape),
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
     model.network.config.save_pretrained(folder)
+    _name_labels(folder / "config.json", model.labels)
     model.tokens.tokenizer.save(str(folder / "tokenizer.json"))
     manifest = {
         "format": 1,
@@ -140,6 +156,13 @@ def write(model: TorchModel, name: str, revision: str | None, folder: Path) -> N
         "pad": model.tokens.pad,
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _name_labels(path: Path, labels: Mapping[int, str]) -> None:
+    """The library writes no labels that it would give by itself: LABEL_0, LABEL_1."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["id2label"] = {str(index): str(label) for index, label in labels.items()}
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def quantise(folder: Path) -> None:
@@ -173,6 +196,23 @@ def _compared(
     return found
 
 
+@contextmanager
+def _told_of(model: str) -> Iterator[None]:
+    """What goes wrong in the exporters and in what they wrote, as an error about the model."""
+    try:
+        yield
+    except (DemurError, OSError):
+        raise
+    except Exception as error:  # torch, onnx and ONNX Runtime raise what has no other base
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # torch's exporter wraps it in advice to its developers
+            cause = cause.__cause__
+        reason = (str(cause).strip() or "no reason given").splitlines()[0]
+        raise ModelError(
+            f"{model}: cannot be exported: {type(cause).__name__}: {reason}; use backend: torch"
+        ) from error
+
+
 def _require() -> None:
     for package in ("torch", "transformers", "onnx", "onnxscript", "onnxruntime"):
         try:
@@ -187,7 +227,8 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        # Of a model that it cannot trace torch prints the whole graph.
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -11,7 +11,9 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from ..errors import DetectorError, MissingExtraError, PolicyError
@@ -24,8 +26,14 @@ STAGE: Final = "remote"
 
 BROKEN: Final = frozenset({500, 502, 504})
 """Statuses of a server that lost the request, as a proxy says of a replica that died."""
+NOT_TAKEN: Final = frozenset({400, 413, 422, 424, 500})
+"""Statuses that may be about one of the texts, as one that its model cannot read to the end."""
 PAUSES: Final = (0.0, 0.1, 0.4)
 """Seconds before each new try: judging twice harms nobody. Refusals (429, 503) are final."""
+MOST_BYTES: Final = 16 * 2**20
+"""Of an answer: far more than a thousand texts' probabilities of a hundred labels."""
+AT_ONCE: Final = 65_536
+"""Bytes taken from a connection between two looks at the clock."""
 
 Scores = Mapping[str, float]
 """Of one text: the probability of each label that the server told."""
@@ -80,14 +88,46 @@ class RemoteModel:
                     self._tested = True
         return self._scored(texts)
 
-    def _scored(self, texts: Sequence[str]) -> list[tuple[int, float]]:
+    def _scored(self, texts: Sequence[str]) -> Iterator[tuple[int, float]]:
+        """Each text's score, the greatest of its windows'.
+
+        A request that fails because of what it holds is made again in halves, so that one bad text
+        costs no other its score. The second bad one ends that: it is the server, not the text.
+        """
+        until = time.monotonic() + self._seconds
         cut = [self._windows(text) for text in texts]
-        found = self._ask([window for windows in cut for window in windows])
-        best: list[tuple[int, float]] = []
-        for index, windows in enumerate(cut):
-            of_text, found = found[: len(windows)], found[len(windows) :]
-            best.append((index, max(self._refusal(scores) for scores in of_text)))
-        return best
+        groups = _groups(cut, self._settings.batching.size)
+        waiting: deque[tuple[list[int], Sequence[float]]] = deque((one, PAUSES) for one in groups)
+        bad: _NotTakenError | None = None
+        while waiting:
+            group, pauses = waiting.popleft()
+            try:
+                found = self._best([cut[index] for index in group], until, pauses)
+            except _NotTakenError as error:
+                if len(group) == 1 and bad is not None:
+                    raise
+                if len(group) == 1:
+                    bad = error
+                else:
+                    half = len(group) // 2
+                    waiting.extendleft(((group[half:], ()), (group[:half], ())))
+            else:
+                yield from zip(group, found, strict=True)
+        if bad is not None:
+            raise bad
+
+    def _best(
+        self, texts: Sequence[Sequence[str]], until: float, pauses: Sequence[float]
+    ) -> list[float]:
+        """The scores of a few texts, given as their windows."""
+        size = self._settings.batching.size
+        windows = [window for of_text in texts for window in of_text]
+        scores: list[float] = []
+        for start in range(0, len(windows), size):
+            told = self._ask(windows[start : start + size], until, pauses)
+            scores += [self._refusal(found) for found in told]
+        left = iter(scores)
+        return [max(islice(left, len(of_text))) for of_text in texts]
 
     def _windows(self, text: str) -> list[str]:
         """Windows by characters: the server's tokenizer is its own."""
@@ -99,28 +139,29 @@ class RemoteModel:
         return [*(text[i : i + size] for i in range(0, len(text) - size, size * 7 // 8)),
                 text[-size:]]  # fmt: skip
 
-    def _ask(self, texts: list[str]) -> list[Scores]:
+    def _ask(self, texts: list[str], until: float, pauses: Sequence[float]) -> list[Scores]:
         path, body = self._protocol.request(self._settings, texts)
-        answer = self._post(path, body)
+        answer = self._post(path, body, until, list(pauses))
         try:
             found: list[Scores] = self._protocol.scores(self._settings, answer)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise self._error(f"answered out of the shape of {self._settings.protocol}") from error
         if len(found) != len(texts):
             raise self._error(f"answered {len(found)} of {len(texts)} texts")
         return found
 
-    def _post(self, path: str, body: Any) -> Any:
+    def _post(self, path: str, body: Any, until: float, pauses: list[float]) -> Any:
         import urllib3
 
         data = json.dumps(body).encode()
-        pauses = list(PAUSES)
-        until = time.monotonic() + self._seconds
         while True:
             again = pauses and time.monotonic() + pauses[0] < until
             try:
-                left = max(0.001, until - time.monotonic())
-                response = self._http.request("POST", path, body=data, timeout=left)
+                left = urllib3.Timeout(max(0.001, until - time.monotonic()))
+                response = self._http.request(
+                    "POST", path, body=data, timeout=left, preload_content=False
+                )
+                answer = self._read(response, until)
             except urllib3.exceptions.ProtocolError as error:
                 # A kept connection closed just then, or the server died over this request.
                 if not again:
@@ -129,15 +170,32 @@ class RemoteModel:
                 raise self._unreachable(error) from error
             else:
                 if response.status not in BROKEN or not again:
-                    return self._read(response)
+                    return self._parsed(response.status, answer)
             time.sleep(pauses.pop(0))
 
-    def _read(self, response: Any) -> Any:
-        if response.status != 200:
-            raise self._error(f"answered with status {response.status}")
+    def _read(self, response: Any, until: float) -> bytes:
+        """The whole body. A timeout bounds the wait for each part of it, and a body may drip."""
+        answer = bytearray()
         try:
-            return json.loads(response.data)
-        except ValueError as error:
+            while part := response.read1(AT_ONCE):
+                answer += part
+                if len(answer) > MOST_BYTES:
+                    raise self._error(f"answered with more than {MOST_BYTES} bytes")
+                if time.monotonic() > until:
+                    raise self._error(f"did not end its answer within {self._seconds:g} s")
+        except DetectorError:
+            response.close()
+            raise
+        return bytes(answer)
+
+    def _parsed(self, status: int, answer: bytes) -> Any:
+        if status in NOT_TAKEN:
+            raise _NotTakenError(str(self._error(f"answered with status {status}")))
+        if status != 200:
+            raise self._error(f"answered with status {status}")
+        try:
+            return json.loads(answer)
+        except (ValueError, RecursionError) as error:
             raise self._error("answered with no JSON") from error
 
     def _unreachable(self, error: Exception) -> DetectorError:
@@ -161,6 +219,24 @@ class RemoteModel:
         return DetectorError(f"{STAGE}: {self._settings.url} {what}")
 
 
+class _NotTakenError(DetectorError):
+    """The server's answer to what a request held, perhaps to one text of it."""
+
+
+def _groups(cut: Sequence[Sequence[str]], size: int) -> Iterator[list[int]]:
+    """Which texts go into one request: no more windows than ``size``, if a text has no more."""
+    group: list[int] = []
+    held = 0
+    for index, windows in enumerate(cut):
+        if group and held + len(windows) > size:
+            yield group
+            group, held = [], 0
+        group.append(index)
+        held += len(windows)
+    if group:
+        yield group
+
+
 def _checked(score: float) -> float:
     if not math.isfinite(score) or not -1e-6 <= score <= 1.0 + 1e-6:
         raise DetectorError(f"{STAGE}: the server told a score that is no probability")
@@ -175,6 +251,12 @@ def _headers(settings: RemoteSettings) -> dict[str, str]:
             raise PolicyError(
                 f"detector.remote.api_key_env: the environment variable {settings.api_key_env!r} "
                 f"is not set; set it to the key for {settings.url}"
+            )
+        if not (key.isascii() and key.isprintable()) or key != key.strip():
+            raise PolicyError(
+                f"detector.remote.api_key_env: the environment variable {settings.api_key_env!r} "
+                "holds a line break or something else that no header can hold; set it to the key "
+                f"for {settings.url} and nothing else"
             )
         headers["authorization"] = f"Bearer {key}"
     return headers

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from ..errors import MissingExtraError, ModelError
 from ..policy.schema import Windows
+from .labels import REFUSAL
 from .windows import ENDING, Ids, Tokens, batches
 
 MAX_TOKENS: Final = 512
@@ -140,12 +141,15 @@ def load(model: str, revision: str | None) -> tuple[Any, Tokens]:
             source, use_safetensors=True, output_loading_info=True, **safe
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **safe)
+        check_words(model, tokenizer)
         tokens = Tokens.of(
             tokenizer.backend_tokenizer,
             max_tokens=longest_of(network, int(tokenizer.model_max_length)),
             pad=tokenizer.pad_token_id or 0,
         )
-    except (OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError) as error:
+    except (
+        OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError, OverflowError,
+    ) as error:  # fmt: skip
         raise not_loaded(model, error) from error
     except (AttributeError, StopIteration) as error:
         raise ModelError(
@@ -162,6 +166,16 @@ def load(model: str, revision: str | None) -> tuple[Any, Tokens]:
             "use a model trained for text classification"
         )
     return network, tokens
+
+
+def check_words(model: str, tokenizer: Any) -> None:
+    """Raises ``ModelError`` where no word is known: of files that lack transformers makes none."""
+    known = set(tokenizer(REFUSAL, add_special_tokens=False)["input_ids"])
+    if not known - {tokenizer.unk_token_id}:
+        raise ModelError(
+            f"{model}: its tokenizer knows no word, as if its files were missing; save it beside "
+            "the weights, as with tokenizer.save_pretrained(folder)"
+        )
 
 
 def longest_of(network: Any, told: int) -> int:
@@ -210,7 +224,20 @@ def _in_bfloat16(torch: Any, device: str, precision: Precision) -> bool:
 
 def not_loaded(model: str, error: Exception) -> ModelError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return ModelError(
-        f"{model}: cannot be loaded: {reason} (a folder needs config.json, model.safetensors and "
-        "the tokenizer's files; a hub id needs the network once, or a filled Hugging Face cache)"
+    return ModelError(f"{model}: cannot be loaded: {reason} ({_remedy(Path(model).expanduser())})")
+
+
+def _remedy(folder: Path) -> str:
+    """What to do, by what is in the folder, if it is one."""
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        if any(folder.glob("*.onnx")):
+            return "it was exported for ONNX Runtime: say backend: onnx in a policy"
+        if any(folder.glob("*.bin")):
+            return (
+                "its weights are pickled, and could run code: they are never opened; have "
+                "whoever made it save it as safetensors"
+            )
+    return (
+        "a folder needs config.json, model.safetensors and the tokenizer's files; a hub id needs "
+        "the network once, or a filled Hugging Face cache"
     )

@@ -40,7 +40,7 @@ class Batching(Section):
     """How callers who ask at the same time are served together."""
 
     size: Annotated[Count, Field(ge=1, le=1024)] = Field(
-        default=32, description="Most texts scored together."
+        default=32, description="Most texts scored together; remote: most windows in one request."
     )
     milliseconds: Annotated[float, Strict(), Field(ge=0.0, le=1000.0)] = Field(
         default=2.0, description="Longest wait for more of them, under load only."

@@ -78,10 +78,18 @@ class Checkpoints:
             ) from error
 
     def save(self, stage: str, state: State) -> None:
+        """Raises ``InputError`` where there is no room for it; what was saved before stays."""
         tensors = {name: value.detach().contiguous() for name, value in state.tensors.items()}
         plain = {_PLAIN: json.dumps(state.plain)}
         self._make()
-        _replace(self._path(stage), lambda part: save_file(tensors, part, plain))
+        path = self._path(stage)
+        try:
+            _replace(path, lambda part: save_file(tensors, part, plain))
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"{path}: cannot be written: {error}; make room, and the same command goes on from "
+                "what was kept before"
+            ) from error
 
     def keeper(self, stage: str) -> Keeper:
         return Keeper(self, stage)

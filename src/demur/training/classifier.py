@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from ..detection.reading import readable
-from ..detection.torch_model import longest_of, not_loaded, padded, source_of
+from ..detection.torch_model import check_words, longest_of, not_loaded, padded, source_of
 from ..detection.windows import Ids, Tokens, batches
 from ..errors import InputError, MissingExtraError, ModelError
 from ..vocabulary import Evidence
@@ -43,6 +43,7 @@ class Classifier:
         """
         with _quiet():
             net, tokenizer = _loaded(recipe)
+        check_words(recipe.base, tokenizer)
         longest = min(recipe.fit.tokens, longest_of(net, int(tokenizer.model_max_length)))
         tokenizer.model_max_length = longest
         try:
@@ -83,7 +84,8 @@ class Classifier:
         for batch in batches([window for window, _ in read], _READ_AT_ONCE):
             with torch.inference_mode():
                 logits = self.logits([read[i][0] for i in batch]).double().cpu().numpy()
-            np.maximum.at(found, [read[i][1] for i in batch], logits[:, 1] - logits[:, 0])
+            with np.errstate(invalid="ignore"):  # of weights that are no numbers any more
+                np.maximum.at(found, [read[i][1] for i in batch], logits[:, 1] - logits[:, 0])
             done += len(batch)
             progress(done, len(read), 0.0)
         return found
@@ -97,10 +99,18 @@ class Classifier:
             self.output.bias.add_(half.to(self.output.bias))
 
     def save(self, folder: Path) -> None:
-        """Weights as safetensors, configuration and tokenizer."""
-        with _quiet():
-            self.net.save_pretrained(folder)
-            self.tokenizer.save_pretrained(folder)
+        """Weights as safetensors, configuration and tokenizer.
+
+        Raises ``InputError`` where there is no room for them.
+        """
+        try:
+            with _quiet():
+                self.net.save_pretrained(folder)
+                self.tokenizer.save_pretrained(folder)
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"{folder}: cannot be written: {error}; make room, and run the same command again"
+            ) from error
 
 
 def _loaded(recipe: TransformerRecipe) -> tuple[Any, Any]:

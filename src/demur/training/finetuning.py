@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -94,7 +95,7 @@ class FineTune(Run[Sequence[Read]]):
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         for optimiser in self.optimisers:
             optimiser.step()
-        self.loss += 0.02 * (loss.item() - self.loss)
+        self.loss += 0.02 * (self._finite(loss.item()) - self.loss)
 
     def settle(self, keeper: Keeper | None) -> None:
         """Measure the epoch that ended, and keep its weights if they are the best so far."""
@@ -103,6 +104,7 @@ class FineTune(Run[Sequence[Read]]):
         if keeper:
             keeper.save(self.state())
         found = measured(self.classifier, self.develop, self._stage("measuring"))
+        self._finite(found.loss)
         self.epochs.append({**plain(found), "epoch": len(self.epochs) + 1})
         self._tell(f"epoch {len(self.epochs)} of {self.recipe.fit.epochs}: {described(found)}")
         if self.best == len(self.epochs):
@@ -111,6 +113,16 @@ class FineTune(Run[Sequence[Read]]):
                 keeper.beside("best").save(State(self._best, {}))
         if keeper:
             keeper.save(self.state())
+
+    def _finite(self, loss: float) -> float:
+        """Raises ``InputError`` where weights have grown beyond all bounds: no epoch mends that."""
+        if not math.isfinite(loss):
+            raise InputError(
+                f"fit.rate: {self.recipe.fit.rate:g} is too high for this base: by step "
+                f"{self.done + 1} of {self.total} the loss is no number; set it lower, or "
+                "fit.warmup higher, and give --restart"
+            )
+        return loss
 
     @property
     def best(self) -> int:
