@@ -25,7 +25,7 @@ pytest.importorskip("transformers")
 ENCODER = {"depth": 1, "pieces": 100, "texts": 400, "batch": 4, "head": 20, "tail": 8}
 NETWORK = {
     **EMBEDDED,
-    "fit": {**EMBEDDED["fit"], "epochs": 2, "texts": 100, "tries": 2},
+    "fit": {**EMBEDDED["fit"], "epochs": 2, "texts": 100, "teachers": 2},
     "augment": {"templates": 60, "written": 0.3},
     "encoder": ENCODER,
 }
@@ -81,8 +81,8 @@ def tuned(plain_data: Path, base: Path, tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.parametrize(
     ("name", "step"),
     [
-        ("reading", 5), ("network 1 of 2", 3), ("network 1 of 2", 5), ("network 2 of 2", 8),
-        ("encoder", 1), ("encoder", 41), ("encoder", 77),
+        ("reading", 5), ("teacher 1 of 2", 3), ("teacher 1 of 2", 5), ("teacher 2 of 2", 8),
+        ("network", 4), ("encoder", 1), ("encoder", 41), ("encoder", 77),
     ],
 )  # fmt: skip
 def test_an_embedded_run_goes_on(embedded: Any, tmp_path: Path, name: str, step: int) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from training_stage import EMBEDDED, ROWS, stage
 
 from demur.detection.embedded import EmbeddedDetector
-from demur.detection.network import Network
 from demur.errors import InputError
 from demur.training.recipe import recipe_of
 from demur.vocabulary import Evidence
@@ -48,31 +46,26 @@ def test_the_same_seed_builds_the_same(data: Path, tmp_path: Path) -> None:
     assert configs[0] == configs[1]
 
 
-def test_of_several_networks_the_best_is_kept(data: Path, tmp_path: Path) -> None:
-    """It ranks the development rows better than the networks of the other seeds."""
+def test_networks_of_the_next_seeds_teach(data: Path, tmp_path: Path) -> None:
+    """They are trained first; the one that learns from them is another, and its card says so."""
     from demur.training.building import build
-    from demur.training.choosing import ranking
-    from demur.training.material import Material
 
-    fit = {"epochs": 1, "texts": 60, "tries": 3}
-    recipe = recipe_of({**EMBEDDED, "fit": fit, "augment": {"templates": 60}, "seed": 11})
-    told: list[str] = []
-    folder = build(recipe, data, tmp_path, stage, tell=told.append)
-    with np.load(folder / "weights.npz") as arrays:
-        kept = ranking(Network.build(dict(arrays)), Material.read(recipe, data).chosen_on)
-    ranks = [float(re.search(r"precision (0\.\d{4}) on", line)[1]) for line in told]  # type: ignore[index]
-    assert [line.split(":")[0] for line in told] == [
-        "network 1 of 3, seed 11",
-        "network 2 of 3, seed 12",
-        "network 3 of 3, seed 13",
-    ]
-    assert len(set(ranks)) > 1
-    assert ranks[1] == max(ranks), "neither the first nor the last"
-    assert max(ranks) == round(kept, 4)
-    assert (
-        "seeds 11 to 13: of these\n3 networks, the one that ranks"
-        in (folder / "README.md").read_text()
-    )
+    stages: list[str] = []
+
+    def noted(name: str) -> Callable[[int, int, float], None]:
+        stages.append(name)
+        return stage(name)
+
+    def built(**fit: int) -> Path:
+        own = {"fit": {"epochs": 1, "texts": 60, **fit}, "augment": {"templates": 60}, "seed": 11}
+        return build(recipe_of({**EMBEDDED, **own}), data, tmp_path / str(fit), noted)
+
+    taught, alone = built(teachers=2), built()
+    assert stages[1:4] == ["teacher 1 of 2", "teacher 2 of 2", "network"]
+    assert (taught / "weights.npz").read_bytes() != (alone / "weights.npz").read_bytes()
+    told = "seed 11, taught by networks of the next 2 seeds."
+    assert told in (taught / "README.md").read_text()
+    assert "taught" not in (alone / "README.md").read_text()
 
 
 def test_measured_numbers_survive_another_training() -> None:

@@ -57,7 +57,7 @@ def build(
         tell(f"goes on with the unfinished run in {unfinished}")
     measured = ""
     if isinstance(recipe, EmbeddedRecipe):
-        build_embedded(recipe, pretrained, material, checkpoints, stage, tell)
+        build_embedded(recipe, pretrained, material, checkpoints, stage)
     else:
         measured = build_tuned(recipe, material, checkpoints, stage, tell, device)
     draft = checkpoints.draft()

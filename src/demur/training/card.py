@@ -104,12 +104,12 @@ characters, while unsure.
 
 
 def _seeds(recipe: EmbeddedRecipe) -> str:
-    tries, first = recipe.fit.tries, recipe.seed
-    if tries == 1:
+    taught, first = recipe.fit.teachers, recipe.seed
+    if not taught:
         return f"seed {first}"
-    last = first + tries - 1
-    kept = "the one that ranks the development rows best"
-    return f"seeds {first} to {last}: of these\n{tries} networks, {kept}"
+    others = f"networks of the next {taught} seeds" if taught > 1 else "a network of the next seed"
+    beside = " and by the encoder" if recipe.encoder else ""
+    return f"seed {first}, taught by {others}{beside}"
 
 
 def _sources(rows: Sequence[Row]) -> str:

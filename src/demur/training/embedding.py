@@ -16,7 +16,6 @@ from ..detection.network import Network
 from ..detection.text import HEAD_CHARS, TAIL_CHARS
 from .calibration import calibrate
 from .checkpoints import Checkpoints, State
-from .choosing import ranking
 from .encoder import Start
 from .features import choose
 from .fitting import KINDS, Fit, read
@@ -26,6 +25,7 @@ from .recipe import EmbeddedRecipe
 from .rows import clean
 from .running import Progress
 from .second import EncoderFit
+from .teaching import Teachers
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -36,19 +36,20 @@ def build_embedded(
     material: Material,
     checkpoints: Checkpoints,
     stage: Callable[[str], Progress],
-    tell: Callable[[str], None],
 ) -> None:
     """Write the model's files as a draft, going on from what ``checkpoints`` has.
 
-    Network and encoder draw the same fresh texts, so that neither depends on the other.
+    Networks and encoder draw the same fresh texts, so that none depends on another's draws.
     """
-    arrays = _network(recipe, material, checkpoints, stage, tell)
-    folder = checkpoints.draft()
-    save(folder / "weights.npz", arrays)
-    encoder = None
+    second = None
     if start is not None and recipe.encoder is not None:
         second = EncoderFit(recipe, recipe.encoder, start, material.rows, material.fresh(recipe))
         second.run(stage("encoder"), checkpoints.keeper("encoder"))
+    arrays = _network(recipe, material, second, checkpoints, stage)
+    folder = checkpoints.draft()
+    save(folder / "weights.npz", arrays)
+    encoder = None
+    if second is not None:
         opinion = second.net.arrays()
         save(folder / "encoder.npz", opinion)
         encoder = Encoder.build(opinion)
@@ -82,33 +83,28 @@ def configuration(recipe: EmbeddedRecipe, found: Mapping[str, Any]) -> dict[str,
 def _network(
     recipe: EmbeddedRecipe,
     material: Material,
+    encoder: EncoderFit | None,
     checkpoints: Checkpoints,
     stage: Callable[[str], Progress],
-    tell: Callable[[str], None],
 ) -> Arrays:
-    """The weights of the network that ranks the development rows best.
-
-    Networks of the same data and other seeds differ by as much as those of other data do.
-    """
     fresh = material.fresh(recipe)
     keys = _keys(recipe, material, fresh, checkpoints, stage)
-    begun, tries = fresh.state(), recipe.fit.tries
-    kept: Arrays = {}
-    most = -1.0
-    for number in range(1, tries + 1):
+    begun = fresh.state()
+
+    def fitted(name: str, seed: int, teacher: Teachers | None) -> Fit:
         fresh.restore(begun)
-        seed = recipe.seed + number - 1
-        fit = Fit(recipe.model_copy(update={"seed": seed}), keys, material.rows, fresh)
-        name = "network" if tries == 1 else f"network {number} of {tries}"
+        own = recipe.model_copy(update={"seed": seed})
+        fit = Fit(own, keys, material.rows, fresh, teacher)
         fit.run(stage(name), checkpoints.keeper(name.replace(" ", "-")))
-        arrays = fit.arrays()
-        if tries == 1:
-            return arrays
-        found = ranking(Network.build(arrays), material.chosen_on)
-        tell(f"{name}, seed {seed}: average precision {found:.4f} on development rows")
-        if found > most:
-            kept, most = arrays, found
-    return kept
+        return fit
+
+    number = recipe.fit.teachers
+    teachers = [
+        fitted(f"teacher {place} of {number}", recipe.seed + place, None).net
+        for place in range(1, number + 1)
+    ]
+    taught = Teachers(teachers, encoder) if teachers else None
+    return fitted("network", recipe.seed, taught).arrays()
 
 
 def _keys(

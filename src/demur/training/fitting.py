@@ -15,11 +15,15 @@ from ..detection.network import DENSE, Network
 from ..detection.ngrams import NGrams, extract, split
 from ..detection.text import judged
 from .fresh import Fresh
-from .network import OUTPUTS, Net, collate
+from .network import OUTPUTS, Batch, Net, collate
 from .recipe import EmbeddedRecipe
 from .rows import Row
 from .running import Run
 from .sampling import balance, present
+
+Teacher = Callable[[Sequence[Row], Batch], torch.Tensor]
+"""Given texts, and the same as a network reads them: probabilities, one row a text, in the order of
+``OUTPUTS``."""
 
 KINDS = ("policy", "capability", "scope")
 
@@ -42,9 +46,10 @@ class Fit(Run[Sequence[Row]]):
         keys: NDArray[np.uint32],
         rows: Sequence[Row],
         fresh: Fresh,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__(recipe.seed, fresh)
-        self.recipe, self.rows = recipe, rows
+        self.recipe, self.rows, self.teacher = recipe, rows, teacher
         shape, fit = recipe.network, recipe.fit
         self.net: Net = Net(keys.size, shape.width, shape.filters, shape.hidden, shape.dropout)
         self.features = Features(keys)
@@ -83,7 +88,9 @@ class Fit(Run[Sequence[Row]]):
         grams = [read(row.response) for row in batch]
         rows = [self.features.rows(gram.hashes) for gram in grams]
         answers = self.net(collate(grams, rows, self.recipe.fit.forget, self.random))
-        return loss_of(answers, batch, self.recipe.fit.smoothing)
+        if self.teacher is None:
+            return loss_of(answers, batch, self.recipe.fit.smoothing)
+        return taught_loss(answers, self.teacher(batch, collate(grams, rows)), batch)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The weights as ``detection.network`` reads them, embeddings in 8 bits."""
@@ -104,13 +111,29 @@ def loss_of(answers: torch.Tensor, batch: Sequence[Row], smoothing: float) -> to
     A beginning counts for the second output alone; partial rows count for the third alone.
     """
     labels = torch.tensor([float(row.label) for row in batch])
-    targets = labels * (1 - 2 * smoothing) + smoothing
-    whole = torch.tensor([float(row.final) for row in batch])
     sure = torch.tensor([float(not row.partial) for row in batch])
-    judged_loss = binary_cross_entropy_with_logits(answers[:, 0], targets, reduction="none")
-    held_loss = binary_cross_entropy_with_logits(answers[:, 1], labels, reduction="none")
-    middle = binary_cross_entropy_with_logits(answers[:, 2], 1 - sure, reduction="none")
-    loss = (sure * (whole * judged_loss + held_loss * (1.5 - whole))).mean()
+    targets = torch.stack([labels * (1 - 2 * smoothing) + smoothing, labels, 1 - sure], dim=1)
+    return _weighed(answers, targets, sure, batch)
+
+
+def taught_loss(answers: torch.Tensor, taught: torch.Tensor, batch: Sequence[Row]) -> torch.Tensor:
+    """``loss_of``, with what a teacher holds probable in the labels' place, of partial rows too.
+
+    ``taught`` are probabilities, one row a text, in the order of ``OUTPUTS``. The kinds are learnt
+    from labels: few rows have one, and teachers know no more.
+    """
+    return _weighed(answers, taught, torch.ones(len(batch)), batch)
+
+
+def _weighed(
+    answers: torch.Tensor, targets: torch.Tensor, counted: torch.Tensor, batch: Sequence[Row]
+) -> torch.Tensor:
+    whole = torch.tensor([float(row.final) for row in batch])
+    judged_loss, held_loss, middle = (
+        binary_cross_entropy_with_logits(answers[:, place], targets[:, place], reduction="none")
+        for place in range(3)
+    )
+    loss = (counted * (whole * judged_loss + held_loss * (1.5 - whole))).mean()
     loss = loss + 0.2 * (whole * middle).mean()
     kinds = torch.tensor([KINDS.index(r.kind) if r.kind in KINDS else -1 for r in batch])
     if bool((kinds >= 0).any()):

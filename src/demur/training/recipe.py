@@ -61,9 +61,10 @@ class FitSettings(Settings):
     prefixes: Annotated[Share, Field(description="Share of texts cut to a prefix.")] = 0.5
     smoothing: Annotated[Share, Field(description="Label smoothing.")] = 0.02
     texts: Annotated[int | None, Field(description="Rows drawn an epoch; default: all.")] = None
-    tries: Annotated[
-        int, Field(ge=1, description="Networks, each of the next seed; the best is kept.")
-    ] = 1
+    teachers: Annotated[
+        int,
+        Field(ge=0, description="Networks of the next seeds that teach it, with the encoder."),
+    ] = 0
 
 
 class EncoderSettings(Settings):

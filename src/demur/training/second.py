@@ -73,7 +73,7 @@ class EncoderFit(Run[Sequence[Read]]):
         composed = round(size * settings.composed)
         rows = [*balance(self.rows, self.random, size - composed), *self.fresh(composed)]
         shown = present(rows, self.random, self.recipe.augment, settings.prefixes)
-        read = [(self._read(row.response), row) for row in shown]
+        read = [(self.read(row.response), row) for row in shown]
         read.sort(key=lambda item: len(item[0]) + 4 * self.random.random())
         batches = [read[i : i + settings.batch] for i in range(0, size, settings.batch)]
         order = self.random.permutation(len(batches))
@@ -94,16 +94,21 @@ class EncoderFit(Run[Sequence[Read]]):
         self.loss += 0.02 * (loss.item() - self.loss)
 
     def _copy(self) -> None:
-        kind = torch.bfloat16 if is_quicker(torch.bfloat16) else torch.float32
-        self._passing = deepcopy(self.net).to(kind).train()
+        self._passing = deepcopy(self.net).to(quickest()).train()
         self._copies = [p for p in self._passing.parameters() if p.requires_grad]
 
     def _loss(self, net: TorchEncoder, batch: Sequence[tuple[list[int], Row]]) -> torch.Tensor:
         answers = net(*pad([pieces for pieces, _ in batch]))
         return loss_of(answers.float(), [row for _, row in batch], self.recipe.fit.smoothing)
 
-    def _read(self, text: str) -> list[int]:
+    def read(self, text: str) -> list[int]:
+        """A raw response as the encoder reads it."""
         return self.pieces.read(judged(text), self.settings.head, self.settings.tail)
+
+
+def quickest() -> torch.dtype:
+    """The type in which an encoder's passes run."""
+    return torch.bfloat16 if is_quicker(torch.bfloat16) else torch.float32
 
 
 @cache
