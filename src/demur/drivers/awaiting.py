@@ -43,6 +43,9 @@ from .timed import NOT_YET, NotYet
 
 T = TypeVar("T")
 
+_TURNS = 5
+"""Of a loop, in which tasks that it has been given begin."""
+
 
 class Port(Protocol):
     """One request's way to its models. Exceptions it raises become ``Failed`` answers."""
@@ -178,6 +181,19 @@ class AwaitingStream:
             return
         self._record()
 
+    async def close_unless_left(self) -> None:
+        """Close what nobody else does.
+
+        Generators that are dropped together with it their loop closes in tasks of their own. They
+        begin within these turns, and two at once would leave the connection open.
+        """
+        try:
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+        finally:
+            if not self._leaving:
+                await self.close()
+
     @property
     def is_own(self) -> bool:
         """Whether it is this process's. A forked child leaves its parent's to the parent."""
@@ -194,7 +210,7 @@ class AwaitingStream:
 
 
 def _close_soon(stream: AwaitingStream) -> None:
-    closing = asyncio.ensure_future(stream.close())
+    closing = asyncio.ensure_future(stream.close_unless_left())
     _closing.add(closing)
     closing.add_done_callback(_closing.discard)
 

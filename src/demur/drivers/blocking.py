@@ -104,6 +104,7 @@ class BlockingStream:
         self._turn = threading.Lock()
         self._started = False
         self._leaving = False
+        self._dropped = False
         self.served: Any = None
         # Finalisers run at exit, the newest first: before the sinks' own, which write what waits.
         self._process = os.getpid()
@@ -161,6 +162,10 @@ class BlockingStream:
         return os.getpid() == self._process
 
     def _close_dropped(self) -> None:
+        # The generators around it and itself are finalised in any order.
+        if self._dropped:
+            return
+        self._dropped = True
         # A dying interpreter starts no threads, and has none that could hold a lock.
         with suppress(RuntimeError):
             self._close_apart()
