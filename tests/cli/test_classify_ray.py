@@ -134,9 +134,10 @@ def test_half_a_surrogate_pair_is_judged(tmp_path: Path) -> None:
     path = written(tmp_path / "rows.jsonl", 5)
     odd = json.dumps({"choice": {"text": REFUSAL + " \ud83d"}, "model": "\ud83d"})
     path.write_text(path.read_text() + odd + "\n")
-    ray = classify(path, "--ray", "--by", "model", "--json")
-    assert ray.returncode == 0, ray.stderr
-    assert ray.stdout == classify(path, "--by", "model", "--json").stdout
+    for options in (["--json"], ["--by", "model"]):
+        ray = classify(path, "--ray", *options)
+        assert ray.returncode == 0, ray.stderr
+        assert ray.stdout == classify(path, *options).stdout
 
 
 @with_ray
