@@ -1,4 +1,4 @@
-"""Loopback servers that the remote stage asks."""
+"""Loopback servers that the remote stage asks, and the stage that asks them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,42 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from demur.detection.building import build_detector
+from demur.detection.cascade import Cascade
+from demur.errors import DetectorError
+from demur.policy.schema import DetectorSettings
+from demur.vocabulary import Evidence
+
+REFUSAL = "I'm sorry, but I can't do that."
+
+
+def probability(text: str) -> float:
+    return 0.875 if "can't" in text else 0.125
+
+
+def tei(body: Any) -> Any:
+    assert body["truncate"] is True
+    found = [probability(text) for (text,) in body["inputs"]]
+    return [
+        [{"score": p, "label": "REJECTION"}, {"score": 1 - p, "label": "NORMAL"}] for p in found
+    ]
+
+
+def detector(
+    url: str, *, seconds: float = 5.0, stages: Any = ("remote",), **remote: Any
+) -> Cascade:
+    values = {"protocol": "tei", "url": url, **remote}
+    settings = {"stages": stages, "seconds": seconds, "remote": values}
+    return build_detector(DetectorSettings.model_validate(settings))
+
+
+def label(found: Cascade, text: str) -> str:
+    """The label, or what was wrong."""
+    try:
+        return found.classify(Evidence(text)).label
+    except DetectorError as error:
+        return str(error)
 
 
 class Server:

@@ -9,27 +9,12 @@ import time
 from typing import Any
 
 import pytest
+from servers import REFUSAL, detector, probability, tei
 
-from demur.detection.building import build_detector
-from demur.detection.cascade import Cascade
 from demur.errors import DetectorError, PolicyError
-from demur.policy.schema import DetectorSettings
 from demur.vocabulary import Evidence
 
-REFUSAL = "I'm sorry, but I can't do that."
 ANSWER = "Canberra it is."
-
-
-def probability(text: str) -> float:
-    return 0.875 if "can't" in text else 0.125
-
-
-def tei(body: Any) -> Any:
-    assert body["truncate"] is True
-    found = [probability(text) for (text,) in body["inputs"]]
-    return [
-        [{"score": p, "label": "REJECTION"}, {"score": 1 - p, "label": "NORMAL"}] for p in found
-    ]
 
 
 def vllm(body: Any) -> Any:
@@ -57,14 +42,6 @@ def mlserver(body: Any) -> Any:
     ]
     output = {"name": "output", "datatype": "BYTES", "shape": [len(data), 1], "data": data}
     return {"model_name": "refusals", "outputs": [output]}
-
-
-def detector(
-    url: str, *, seconds: float = 5.0, stages: Any = ("remote",), **remote: Any
-) -> Cascade:
-    values = {"protocol": "tei", "url": url, **remote}
-    settings = {"stages": stages, "seconds": seconds, "remote": values}
-    return build_detector(DetectorSettings.model_validate(settings))
 
 
 LABELS = ["NORMAL", "REJECTION"]

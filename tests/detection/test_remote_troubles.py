@@ -11,35 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from servers import detector, label, tei
 
-from demur.detection.building import build_detector
-from demur.detection.cascade import Cascade
-from demur.errors import DetectorError, PolicyError
-from demur.policy.schema import DetectorSettings
-from demur.vocabulary import Evidence
-
-REFUSAL = "I'm sorry, but I can't do that."
-
-
-def tei(body: Any) -> Any:
-    found = [0.875 if "can't" in text else 0.125 for (text,) in body["inputs"]]
-    return [
-        [{"label": "REJECTION", "score": p}, {"label": "NORMAL", "score": 1 - p}] for p in found
-    ]
-
-
-def detector(url: str, *, seconds: float = 5.0, **remote: Any) -> Cascade:
-    values = {"protocol": "tei", "url": url, **remote}
-    settings = {"stages": ["remote"], "seconds": seconds, "remote": values}
-    return build_detector(DetectorSettings.model_validate(settings))
-
-
-def label(found: Cascade, text: str) -> str:
-    """The label, or what was wrong."""
-    try:
-        return found.classify(Evidence(text)).label
-    except DetectorError as error:
-        return str(error)
+from demur.errors import PolicyError
 
 
 class Endless:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from typing_extensions import Self
+from loopback import Answering, Loopback
 
 # By model: what its response consists of.
 RESPONSES: dict[str, dict[str, Any]] = {
@@ -17,36 +16,18 @@ RESPONSES: dict[str, dict[str, Any]] = {
 }
 
 
-class Gemini:
-    """Running from construction until the end of its ``with`` block."""
-
+class Gemini(Loopback):
     def __init__(self) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        self.origin = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(_Handler)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Answering, BaseHTTPRequestHandler):
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
+        self.read()
         model, _, method = self.path.rpartition("/")[2].partition(":")
         usage = {"promptTokenCount": 7, "totalTokenCount": 7}
         response = {**RESPONSES[model], "usageMetadata": usage, "modelVersion": model}
         body, kind = json.dumps(response).encode(), "application/json"
         if method.startswith("stream"):
             body, kind = b"data: %b\r\n\r\n" % body, "text/event-stream"
-        self.send_response(200)
-        self.send_header("content-type", kind)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing."""
+        self.send(200, body, kind)
