@@ -29,11 +29,11 @@ from ...stores import Store
 from ...vocabulary import Completion, Evidence, Outcome, Target, Verdict
 from .rights import nobody
 from .rows import Row
+from .spend import BUCKETS
 from .surfaces import Surface, read_completion
 
 KEY: Final = "_demur"
-BUCKETS: Final = ("litellm_metadata", "metadata")
-"""Where a request has its exchange: under the key, in one of these."""
+"""Where a request has its exchange: under this key, in one of the ``BUCKETS``."""
 
 Rights = Callable[[Sequence[Target]], Awaitable[tuple[Target, ...]]]
 Sink = Callable[[Outcome], None]

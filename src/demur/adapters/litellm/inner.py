@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any, Final
 
 from . import exchange
+from .spend import BUCKETS
 
 _MARKS: Final = ("_skip_mcp_handler", "_agentic_loop_depth")
 """What LiteLLM calls such a call with: around the tools of its MCP gateway, and after a tool that a
@@ -25,7 +26,7 @@ class _Place(Enum):
 
 def is_inner(data: Mapping[str, Any]) -> bool:
     """Whether a hook is called for such a call, or for what LiteLLM makes of one."""
-    if any(_key_of(data.get(name)) is _Place.INNER for name in exchange.BUCKETS):
+    if any(_key_of(data.get(name)) is _Place.INNER for name in BUCKETS):
         return True
     found = exchange.find(data)
     return found is not None and not marks_of(data) <= found.marks
@@ -38,7 +39,7 @@ def marks_of(data: Mapping[str, Any]) -> frozenset[str]:
 
 def pass_over(kwargs: dict[str, Any]) -> None:
     """Have such a call, and what LiteLLM makes of it, be nobody's attempt."""
-    for name in exchange.BUCKETS:
+    for name in BUCKETS:
         metadata = kwargs.get(name)
         if isinstance(metadata, Mapping) and exchange.KEY in metadata:
             kwargs[name] = {**metadata, exchange.KEY: _Place.INNER}

@@ -19,12 +19,11 @@ import litellm
 from litellm.litellm_core_utils.internal_call_metadata import without_budget_reservation
 
 from ...vocabulary import Usage
-from .spend import logged, merge_tags
+from .spend import BUCKETS, logged, merge_tags
 
 Marks = Mapping[str, list[Any]]
 """Entries for a row's metadata; ``tags`` are added to those there are."""
 
-_BUCKETS: Final = ("metadata", "litellm_metadata")
 _STREAM: Final = "has_dispatched_final_stream_success"
 _SAID: Final = ("content", "text", "arguments", "output")
 _FAILURES: Final = ("async_failure", "sync_failure")
@@ -47,7 +46,7 @@ class Row:
         self._attempt = copy.copy(logging_obj)
         details = dict(logging_obj.model_call_details)
         params = dict(details.get("litellm_params") or {})
-        params.update({name: dict(params.get(name) or {}) for name in _BUCKETS})
+        params.update({name: dict(params.get(name) or {}) for name in BUCKETS})
         details.pop(_STREAM, None)
         self._attempt.model_call_details = {**details, "litellm_params": params}
 
@@ -72,7 +71,7 @@ class Row:
         """
         details = self._attempt.model_call_details
         params = details["litellm_params"]
-        params.update({name: without_budget_reservation(params[name]) for name in _BUCKETS})
+        params.update({name: without_budget_reservation(params[name]) for name in BUCKETS})
         leave_request_open(self._attempt)
         own = f"{details.get('litellm_call_id')}-attempt-{self._number}"
         self._attempt.litellm_call_id = details["litellm_call_id"] = own

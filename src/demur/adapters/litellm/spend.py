@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from ...vocabulary import Outcome, Verdict
+
+BUCKETS: Final = ("litellm_metadata", "metadata")
+"""Where LiteLLM keeps a request's metadata: in one of these, or in both."""
 
 
 def bucket_name(data: Mapping[str, Any]) -> str:
@@ -54,7 +57,7 @@ def logged(logging_obj: Any) -> Iterator[dict[str, Any]]:
     """The metadata LiteLLM's logging object holds for this attempt."""
     details = getattr(logging_obj, "model_call_details", None)
     params = details.get("litellm_params") if isinstance(details, Mapping) else None
-    for name in ("metadata", "litellm_metadata"):
+    for name in BUCKETS:
         metadata = params.get(name) if isinstance(params, Mapping) else None
         if isinstance(metadata, dict):
             yield metadata
