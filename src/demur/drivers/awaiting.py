@@ -184,8 +184,8 @@ class AwaitingStream:
     async def close_unless_left(self) -> None:
         """Close what nobody else does.
 
-        Generators that are dropped together with it their loop closes in tasks of their own. They
-        begin within these turns, and two at once would leave the connection open.
+        Generators that are dropped together with it their loop closes in tasks of their own, which
+        begin within these turns: what they close is not closed by two at once.
         """
         try:
             for _ in range(_TURNS):
